@@ -1,0 +1,87 @@
+/**
+ * The shapes the broker room shows to others. No amqplib type leaves this room.
+ */
+
+/** How a publish ended. `unknown`: the connection went before the confirm; the message may or may not be there. */
+export type PublishOutcome = 'confirmed' | 'returned' | 'nacked' | 'unknown';
+
+/** One message to publish; always persistent unless `transient`. */
+export interface OutMessage {
+  /** '' is the default exchange. */
+  readonly exchange: string;
+  readonly routingKey: string;
+  readonly body: Buffer;
+  readonly messageId: string;
+  readonly correlationId?: string | undefined;
+  readonly replyTo?: string | undefined;
+  /** Per-message TTL in milliseconds. */
+  readonly expirationMs?: number | undefined;
+  /** A short flat table; keep it small, header encoding is on the hot path. */
+  readonly headers?: Readonly<Record<string, string | number>> | undefined;
+  /** Ask for a return if no queue takes it. */
+  readonly mandatory: boolean;
+  readonly transient?: boolean;
+}
+
+/** Publishes with confirms on a connection of its own; at most `window` messages are unconfirmed at a time. */
+export interface Publisher {
+  /** Resolves when every outcome is known, in order; never rejects. The whole batch goes out in one socket write. */
+  publishBatch(messages: readonly OutMessage[]): Promise<PublishOutcome[]>;
+  publish(message: OutMessage): Promise<PublishOutcome>;
+}
+
+/** One AMQP handing of a message to us. */
+export interface Delivery {
+  readonly queue: string;
+  readonly body: Buffer;
+  readonly redelivered: boolean;
+  /** `user_id`, checked by the broker when present; null when the sender left it out. */
+  readonly userId: string | null;
+  readonly messageId: string | null;
+  readonly correlationId: string | null;
+  readonly replyTo: string | null;
+  /** The message's own `expiration`, as sent. */
+  readonly expiration: string | null;
+  readonly routingKey: string;
+  readonly exchange: string;
+  /** Why the broker dead-lettered it (`x-first-death-reason`), or null. */
+  readonly deathReason: string | null;
+  /** First entry of `x-death`: the routing keys it had when it died, or null. */
+  readonly deathRoutingKey: string | null;
+  readonly traceparent: string | null;
+  /** Monotonic time of receipt, for the time spent in our hands. */
+  readonly receivedMs: number;
+  /** False once its channel is gone: the broker will deliver it again, and answering it does nothing. */
+  readonly isLive: boolean;
+  /** Answers the broker, once; later calls and calls after the channel went do nothing. */
+  acknowledge(): void;
+  /** Hands it back to the head of its queue, once. */
+  requeue(): void;
+}
+
+/** A running consumer. `cancel` stops further deliveries; what was delivered stays ours until it is answered. */
+export interface Consumption {
+  readonly queue: string;
+  readonly prefetch: number;
+  cancel(): Promise<void>;
+}
+
+/**
+ * One channel on the consuming connection. Acknowledgements are gathered: the finished prefix goes out as one multiple-ack,
+ * what finishes behind a held delivery as single ones, once per event-loop turn.
+ */
+export interface ConsumerChannel {
+  consume(queue: string, prefetch: number, onDelivery: (delivery: Delivery) => void): Promise<Consumption>;
+  close(): Promise<void>;
+}
+
+/** What a room needs of the broker to consume: channels that come back after a lost connection are new ones. */
+export interface Broker {
+  readonly publisher: Publisher;
+  /** Opens a channel; rejects with StoreError while the broker is away. `onGone` is called once if it is lost. */
+  openChannel(onGone: () => void): Promise<ConsumerChannel>;
+  /** True while connected and not blocked by a broker alarm. */
+  readonly isUp: boolean;
+  /** Called on each change of `isUp`. Returns a function that ends the subscription. */
+  onChange(listener: (isUp: boolean) => void): () => void;
+}

@@ -1,0 +1,177 @@
+import { type Static, Type } from 'typebox';
+
+/**
+ * Every bound Tollgate has, with its unit (last word of the name), default and reason. `docs/configuration.md` is generated
+ * from here and a test compares the two. `config.ts` reads it from flags, environment, credential files and a TOML file.
+ */
+const closed = { additionalProperties: false } as const;
+
+const int = (fallback: number, minimum: number, maximum: number, description: string) =>
+  Type.Integer({ default: fallback, minimum, maximum, description });
+
+const section = <P extends Type.TProperties>(properties: P) => Type.Object(properties, closed);
+
+export const ConfigSchema = section({
+  servers: section({
+    postgresUrl: Type.String({ description: 'Login of role tollgate_dispatcher. TOLLGATE_POSTGRES_URL.' }),
+    postgresSettlerUrl: Type.Union([Type.Null(), Type.String()], {
+      default: null,
+      description:
+        'Login of role tollgate_settler; null: postgresUrl with that user name and the same password.',
+    }),
+    redisUrl: Type.String({ description: 'TOLLGATE_REDIS_URL.' }),
+    amqpUrl: Type.String({ description: "The coordinators' RabbitMQ user. TOLLGATE_AMQP_URL." }),
+    mongoUrl: Type.String({ description: 'TOLLGATE_MONGO_URL, with the database in its path.' }),
+    connectTimeoutMs: int(5_000, 100, 60_000, 'Longest wait for one connection attempt.'),
+    reconnectDelayMsMax: int(2_000, 50, 60_000, 'Reconnects back off with jitter up to this.'),
+  }),
+  secrets: section({
+    digestKey: Type.String({
+      minLength: 32,
+      description:
+        'Key of the body digests, at least 32 characters, the same on all coordinators. TOLLGATE_DIGEST_KEY.',
+    }),
+  }),
+  http: section({
+    host: Type.String({ default: '127.0.0.1', description: 'Address of /metrics, /livez and /readyz.' }),
+    port: int(9464, 0, 65_535, '0 takes a free port.'),
+  }),
+  line: section({
+    batchJobsMax: int(512, 1, 1_000, 'Jobs in one batch; Lua unpack fails above about 7,900 arguments.'),
+    batchesInFlightMax: int(
+      2,
+      1,
+      8,
+      'One makes everyone wait for the last confirm; more than two won nothing.',
+    ),
+    prefetchMin: int(16, 1, 500, 'Least unacknowledged deliveries of a pool queue.'),
+    prefetchMax: int(500, 16, 2_000, 'Most of them; more only moves the backlog into our memory.'),
+    heldBytesMax: int(
+      268_435_456,
+      1_048_576,
+      4_294_967_296,
+      'Bytes of unacknowledged bodies over all consumers.',
+    ),
+    holdMsMax: int(30_000, 100, 60_000, 'A held delivery keeps the broker from truncating its log.'),
+    pauseAfterMs: int(
+      1_000,
+      10,
+      30_000,
+      'A full pool holds its deliveries this long before it hands them back.',
+    ),
+    retryPausedMs: int(1_000, 50, 60_000, 'A paused pool tries again after this even if no wake-up came.'),
+    stageRetryMs: int(
+      20_000,
+      100,
+      60_000,
+      'How long a stage repeats a call to a server that is away before it hands the batch back.',
+    ),
+    stageRetryDelayMsMax: int(1_000, 10, 10_000, 'Longest pause between two such calls.'),
+    batchShare: Type.Number({
+      default: 0.1,
+      minimum: 0,
+      maximum: 0.5,
+      description: 'Share that priority batch keeps when both wait.',
+    }),
+    replyTriesMax: int(3, 1, 10, 'Tries of a reply that was returned or nacked.'),
+    replyTryMsMax: int(5_000, 100, 60_000, 'All tries of one reply end within this.'),
+    repliesPendingMax: int(
+      10_000,
+      100,
+      1_000_000,
+      'Replies being tried again; beyond it they become events at once.',
+    ),
+    drainMs: int(20_000, 100, 600_000, 'SIGTERM: how long batches under way may take before the hard stop.'),
+  }),
+  results: section({
+    prefetch: int(1_000, 16, 5_000, 'Unacknowledged results; two batches and a little.'),
+    verifySampleShare: Type.Number({
+      default: 0.01,
+      minimum: 0,
+      maximum: 1,
+      description: 'Share of results of active nodes whose signature is checked before settlement.',
+    }),
+    verifyAmountMicro: int(
+      10_000_000,
+      0,
+      Number.MAX_SAFE_INTEGER,
+      'Locks of at least this are always checked before settlement.',
+    ),
+  }),
+  ledger: section({
+    connectionsMax: int(4, 1, 64, 'PostgreSQL connections per role; the hot path uses two at a time.'),
+    statementMsMax: int(2_000, 100, 60_000, 'Nothing on the primary may hold a snapshot longer.'),
+    lockWaitMsMax: int(1_500, 50, 60_000, 'Longest wait for a row lock.'),
+    startWindowMs: int(20_000, 1_000, 300_000, 'From the lock to the moment the worker must have begun.'),
+    deadlineGraceMs: int(5_000, 0, 600_000, 'Added to start window and timeout before a job is overdue.'),
+    batchRetriesMax: int(5, 0, 20, 'Repeats of a batch after 40P01 or 40001.'),
+  }),
+  fleet: section({
+    heartbeatMs: int(5_000, 100, 60_000, 'How often a worker speaks.'),
+    lostAfterMs: int(15_000, 300, 600_000, 'Silence after which a worker is lost.'),
+    leaseTtlMs: int(30_000, 1_000, 600_000, 'A lease not extended by a heartbeat ends after this.'),
+    cells: int(1, 1, 256, 'Hash-tagged groups of keys, for Redis Cluster.'),
+    keyPrefix: Type.String({
+      default: 'tollgate',
+      pattern: '^[a-z0-9_-]{1,32}$',
+      description: 'First part of every Redis key and channel.',
+    }),
+    commandMsMax: int(1_000, 50, 30_000, 'Longest wait for one Redis call.'),
+  }),
+  broker: section({
+    heartbeatS: int(10, 2, 60, 'AMQP heartbeat.'),
+    unconfirmedMax: int(4_096, 16, 65_536, 'Publishes without a confirm; beyond it publishing waits.'),
+    confirmMsMax: int(10_000, 500, 120_000, 'A publish not confirmed by then is unknown.'),
+    poolQueueBytesMax: int(
+      1_073_741_824,
+      1_048_576,
+      1_099_511_627_776,
+      'Length of one pool queue; beyond it publishers get a nack.',
+    ),
+    nodeQueueLengthMax: int(
+      10_000,
+      16,
+      1_000_000,
+      "Length of a node's queue; beyond it a dispatch is nacked.",
+    ),
+    spoolBytesMax: int(
+      1_073_741_824,
+      65_536,
+      1_099_511_627_776,
+      'Length of traces.spool; when it is full intake stops.',
+    ),
+    deadBytesMax: int(
+      268_435_456,
+      65_536,
+      1_099_511_627_776,
+      'Length of the dead-letter queue; oldest drop first there.',
+    ),
+  }),
+  traces: section({
+    writeMsMax: int(3_000, 100, 60_000, 'A bulk write not done by then goes to the spool queue.'),
+    spoolDrainMs: int(1_000, 50, 60_000, 'How often the drain tries MongoDB again.'),
+    awayAfterFailures: int(
+      1,
+      1,
+      100,
+      'Failed writes after which the spool is used without asking MongoDB first.',
+    ),
+  }),
+  sweeps: section({
+    everyMs: int(1_000, 50, 60_000, 'Overdue jobs, lost workers, owed replies, expired leases.'),
+    batchJobsMax: int(500, 1, 5_000, 'Jobs one sweep step ends at most.'),
+  }),
+  directory: section({
+    pollMs: int(1_000, 50, 60_000, 'How often the version number is read beside LISTEN.'),
+    refreshMsMin: int(100, 0, 60_000, 'Least time between two refreshes asked for by misses.'),
+  }),
+  log: section({
+    level: Type.Enum(['debug', 'info', 'warn', 'error', 'silent'], {
+      default: 'info',
+      description: 'Least level that is written.',
+    }),
+  }),
+});
+
+/** The whole configuration, checked and complete. */
+export type Config = Static<typeof ConfigSchema>;

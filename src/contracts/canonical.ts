@@ -1,0 +1,23 @@
+import { createHmac } from 'node:crypto';
+
+/**
+ * JSON with the keys of every object in code-unit order and no white space: two bodies that mean the same are the same
+ * bytes. Arrays keep their order; numbers and strings are as `JSON.stringify` writes them. Source: RFC 8785, less its
+ * number formatting, which `JSON.stringify` already follows.
+ */
+export function canonicalJson(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`;
+  if (typeof value === 'object' && value !== null) {
+    const fields = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+    return `{${fields.map(([key, field]) => `${JSON.stringify(key)}:${canonicalJson(field)}`).join(',')}}`;
+  }
+  return JSON.stringify(value);
+}
+
+/**
+ * Keyed digest (HMAC-SHA-256, 32 bytes) of a job's canonical body: all that PostgreSQL knows of it. Keyed, because a short
+ * prompt could be guessed from a plain hash.
+ */
+export function bodyDigest(key: Buffer, body: unknown): Buffer {
+  return createHmac('sha256', key).update(canonicalJson(body)).digest();
+}

@@ -1,0 +1,107 @@
+import type { Static, TSchema } from 'typebox';
+import { Compile } from 'typebox/compile';
+import { type Refusal, refusal } from '../errors.ts';
+
+/** Largest message body, in bytes. */
+export const BODY_BYTES_MAX = 1_048_576;
+/** Deepest nesting of objects and arrays. */
+export const BODY_DEPTH_MAX = 32;
+
+/** Either the parsed message or one fault that names the field. */
+export type Parsed<T> =
+  | { readonly ok: true; readonly value: T }
+  | { readonly ok: false; readonly fault: Refusal };
+
+/** A compiled parser of one kind of message: bytes in, typed value or named fault out. Never throws. */
+export type Parser<T> = (body: Buffer) => Parsed<T>;
+
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+
+/**
+ * Depth of nesting, found by one pass over the bytes before anything is parsed: `JSON.parse` takes a million levels,
+ * and what it builds then overflows the stack of whoever walks it.
+ */
+function isTooDeep(body: Buffer): boolean {
+  let depth = 0;
+  let inString = false;
+  for (let i = 0; i < body.length; i++) {
+    const byte = body[i];
+    if (inString) {
+      if (byte === BACKSLASH) i++;
+      else if (byte === QUOTE) inString = false;
+    } else if (byte === QUOTE) inString = true;
+    else if (byte === 0x7b || byte === 0x5b) {
+      if (++depth > BODY_DEPTH_MAX) return true;
+    } else if (byte === 0x7d || byte === 0x5d) depth--;
+  }
+  return false;
+}
+
+/** `__proto__` as a key, however it is escaped: `JSON.parse` makes an own key of it that later copies would obey. */
+function hasForbiddenKey(body: Buffer, text: string): boolean {
+  if (!body.includes('__proto__') && !body.includes('\\u005') && !body.includes('\\u005F')) return false;
+  let found = false;
+  JSON.parse(text, (key, value: unknown) => {
+    if (key === '__proto__') found = true;
+    return value;
+  });
+  return found;
+}
+
+const utf8 = new TextDecoder('utf-8', { fatal: true });
+
+function decode(body: Buffer): Parsed<unknown> {
+  if (body.length > BODY_BYTES_MAX)
+    return { ok: false, fault: refusal('TG_MESSAGE_TOO_LARGE', 'body', `${body.length} bytes`) };
+  if (isTooDeep(body)) return { ok: false, fault: refusal('TG_MESSAGE_TOO_DEEP', 'body') };
+  try {
+    const text = utf8.decode(body);
+    const value: unknown = JSON.parse(text);
+    if (hasForbiddenKey(body, text))
+      return { ok: false, fault: refusal('TG_MESSAGE_FORBIDDEN_KEY', '__proto__') };
+    return { ok: true, value };
+  } catch {
+    return { ok: false, fault: refusal('TG_MESSAGE_NOT_JSON', 'body', 'send one JSON object in UTF-8') };
+  }
+}
+
+/** The dotted path of the first fault: an unknown field first (it explains the rest), then a missing or wrong one. */
+function describe(
+  errors: readonly { keyword: string; instancePath: string; message: string; params: object }[],
+): Refusal {
+  const unknown = errors.find((e) => e.keyword === 'additionalProperties');
+  const missing = errors.find((e) => e.keyword === 'required');
+  const first = unknown ?? missing ?? errors.find((e) => e.keyword !== 'boolean') ?? errors[0];
+  if (first === undefined) return refusal('TG_MESSAGE_INVALID');
+  const names = Object.values(first.params).find(Array.isArray) as string[] | undefined;
+  const path = first.instancePath.split('/').slice(1);
+  if ((first === unknown || first === missing) && names?.[0] !== undefined) path.push(names[0]);
+  const what = first === unknown ? 'unknown field' : first === missing ? 'missing field' : first.message;
+  // A field name comes from the sender and may be anything: bounded before it goes into a reply or an event.
+  return refusal('TG_MESSAGE_INVALID', path.join('.').slice(0, 128), what);
+}
+
+/** Compiles `schema` once; the returned parser checks size, depth and keys before it parses, then the shape. */
+export function parserOf<S extends TSchema>(schema: S): Parser<Static<S>> {
+  const compiled = Compile(schema);
+  return (body) => {
+    const decoded = decode(body);
+    if (!decoded.ok) return decoded;
+    if (compiled.Check(decoded.value)) return { ok: true, value: decoded.value };
+    return { ok: false, fault: describe(compiled.Errors(decoded.value)) };
+  };
+}
+
+/** Checks an already parsed value against `schema`, with the same faults. */
+export function checkerOf<S extends TSchema>(
+  schema: S,
+  under: string,
+): (value: unknown) => Parsed<Static<S>> {
+  const compiled = Compile(schema);
+  return (value) => {
+    if (compiled.Check(value)) return { ok: true, value };
+    const fault = describe(compiled.Errors(value));
+    return { ok: false, fault: { ...fault, field: [under, fault.field].filter((part) => part).join('.') } };
+  };
+}

@@ -1,0 +1,125 @@
+/**
+ * Every code that leaves Tollgate, in one table: what it means, and whether sending the same job again may help.
+ * Docs (`docs/messages.md`) list the same codes; a test proves each is documented and used.
+ * Values, not exceptions: a refusal travels as `Refusal` through the stages and ends as a reply.
+ */
+export const CODES = {
+  // The message itself.
+  TG_MESSAGE_NOT_JSON: { retryable: false, text: 'the body is not JSON' },
+  TG_MESSAGE_TOO_LARGE: { retryable: false, text: 'the body is larger than 1 MiB' },
+  TG_MESSAGE_TOO_DEEP: { retryable: false, text: 'the body is nested deeper than 32 levels' },
+  TG_MESSAGE_FORBIDDEN_KEY: { retryable: false, text: 'the body has a key that is never accepted' },
+  TG_MESSAGE_INVALID: { retryable: false, text: 'a field is missing, unknown or of the wrong type' },
+  // Who sent it and for whom.
+  TG_SENDER_MISSING: { retryable: false, text: 'the message carries no user_id' },
+  TG_SENDER_UNKNOWN: { retryable: false, text: 'the sender is not a registered publisher' },
+  TG_REPLY_TO_FOREIGN: { retryable: false, text: "reply_to is not a queue of the sender's own" },
+  TG_ACCOUNT_UNKNOWN: { retryable: false, text: 'no such account' },
+  TG_ACCOUNT_NOT_ENTITLED: { retryable: false, text: 'the publisher may not spend for this account' },
+  TG_NAMESPACE_UNKNOWN: { retryable: false, text: 'the account has no such namespace' },
+  // The job.
+  TG_JOB_ID_INVALID: { retryable: false, text: 'the job id is not a UUIDv7' },
+  TG_JOB_ID_WINDOW: { retryable: false, text: 'the time in the job id is outside the accepted window' },
+  TG_JOB_ID_REUSED: { retryable: false, text: 'this id was used before with another body' },
+  TG_JOB_ID_IN_USE: { retryable: false, text: 'this id is in use' },
+  TG_JOB_KEY_MISMATCH: {
+    retryable: false,
+    text: 'routing key, expiration or message_id disagree with the body',
+  },
+  TG_JOB_UNSUPPORTED: { retryable: false, text: 'this kind of job is not offered yet' },
+  TG_JOB_LIMITS: { retryable: false, text: "a limit is beyond the model's" },
+  TG_JOB_EXPIRED: { retryable: true, text: 'no worker was free within wait_ms' },
+  TG_JOB_OUTPUT_EXPIRED: { retryable: false, text: 'the job ended and its output has been deleted' },
+  TG_MODEL_UNKNOWN: { retryable: false, text: 'no such model' },
+  TG_MODEL_NO_PRICE: { retryable: false, text: 'the model has no price, so it cannot be used' },
+  TG_CREDIT_INSUFFICIENT: {
+    retryable: true,
+    text: 'the account has too little credit for the limits of this job',
+  },
+  // The attempt.
+  TG_NODE_UNREACHABLE: { retryable: true, text: "the node's queue is gone" },
+  TG_WORKER_LOST: { retryable: true, text: 'the worker stopped answering' },
+  TG_JOB_OVERDUE: { retryable: true, text: 'the job did not end before its deadline' },
+  TG_WORKER_ERROR: { retryable: true, text: 'the worker reported an error' },
+  TG_WORKER_STALE_SESSION: { retryable: true, text: 'the dispatch was for an earlier session of the worker' },
+  // Results.
+  TG_RESULT_INVALID: { retryable: false, text: 'the result is malformed' },
+  TG_RESULT_SENDER: { retryable: false, text: 'the result does not come from the node it names' },
+  TG_RESULT_SIGNATURE: { retryable: false, text: 'the signature of the result does not verify' },
+  TG_RESULT_UNKNOWN_JOB: { retryable: false, text: 'there is no such job' },
+  TG_RESULT_STALE: { retryable: false, text: 'the result is for another attempt, node or session' },
+  TG_RESULT_LATE: { retryable: false, text: 'the job had already ended' },
+  TG_RESULT_CONFLICT: { retryable: false, text: 'another result of this attempt was settled before' },
+  TG_RESULT_USAGE: {
+    retryable: false,
+    text: 'the usage is beyond the limits of the job; the charge is capped',
+  },
+  // The fleet.
+  TG_FLEET_INVALID: { retryable: false, text: 'the fleet message is malformed' },
+  TG_FLEET_SENDER: { retryable: false, text: 'the fleet message does not come from the node it names' },
+  TG_FLEET_SIGNATURE: { retryable: false, text: 'the signature of the hello does not verify' },
+  TG_FLEET_STALE_SESSION: { retryable: false, text: 'a newer session of this node is alive' },
+  // Operators and stores.
+  TG_CONFIG_INVALID: { retryable: false, text: 'the configuration has faults' },
+  TG_STORE_UNAVAILABLE: { retryable: true, text: 'a server did not answer in time' },
+  TG_STORE_REJECTED: { retryable: false, text: 'a server refused the request' },
+  TG_SCHEMA_MISMATCH: { retryable: false, text: 'the database schema is not the one this version needs' },
+  TG_SPOOL_FULL: { retryable: true, text: 'MongoDB is away and the spool queue is full' },
+  TG_SETUP_MISSING: { retryable: false, text: 'a server is missing and cannot be installed here' },
+  TG_CLI_USAGE: { retryable: false, text: 'the command line is wrong' },
+  TG_NOT_FOUND: { retryable: false, text: 'there is no such record' },
+  TG_ALREADY_EXISTS: { retryable: false, text: 'a record of that name exists' },
+} as const satisfies Record<`TG_${string}`, { retryable: boolean; text: string }>;
+
+/** One of the codes above. */
+export type Code = keyof typeof CODES;
+
+/** A coded no to a sender: `field` names what to change, `message` says how. Never contains a prompt or an answer. */
+export interface Refusal {
+  readonly code: Code;
+  readonly field: string | null;
+  readonly message: string;
+}
+
+/** Makes a refusal; `detail` follows the code's own text. */
+export function refusal(code: Code, field: string | null = null, detail = ''): Refusal {
+  return { code, field, message: detail === '' ? CODES[code].text : `${CODES[code].text}: ${detail}` };
+}
+
+/** Base of everything Tollgate throws; `code` is stable, `cause` is kept. */
+export class TollgateError extends Error {
+  readonly code: Code;
+  constructor(code: Code, message: string, options?: { cause?: unknown }) {
+    super(`${code}: ${message}`, options);
+    this.code = code;
+    this.name = new.target.name;
+  }
+}
+
+/** A server was away, slow or restarted: the same call with the same ids may be made again. */
+export class StoreError extends TollgateError {
+  readonly store: 'postgres' | 'redis' | 'rabbitmq' | 'mongodb';
+  constructor(store: StoreError['store'], message: string, options?: { cause?: unknown }) {
+    super('TG_STORE_UNAVAILABLE', `${store}: ${message}`, options);
+    this.store = store;
+  }
+}
+
+/** The configuration is wrong; `faults` lists all of them, one line each. The process refuses to start. */
+export class ConfigError extends TollgateError {
+  readonly faults: readonly string[];
+  constructor(faults: readonly string[]) {
+    super('TG_CONFIG_INVALID', faults.join('\n'));
+    this.faults = faults;
+  }
+}
+
+/** A programmer's error or a broken promise: never caught, the process stops and is restarted. */
+export class InvariantError extends Error {
+  override readonly name = 'InvariantError';
+}
+
+/** Throws `InvariantError` unless `condition` holds. */
+export function invariant(condition: unknown, message: string): asserts condition {
+  if (!condition) throw new InvariantError(message);
+}

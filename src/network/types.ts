@@ -1,0 +1,54 @@
+/** Names → ids, entitlements, models and prices: what admit needs, read from PostgreSQL and kept in memory. */
+
+export interface Account {
+  readonly id: number;
+  readonly name: string;
+  /** Full name (`acme/prod`) → id. */
+  readonly namespaces: ReadonlyMap<string, number>;
+}
+
+export interface Publisher {
+  readonly id: number;
+  readonly name: string;
+  /** Ids of the accounts it may spend for. */
+  readonly accountIds: ReadonlySet<number>;
+}
+
+/** The active version of a model. Prices in micro-credits per 1,000,000 tokens, null: no price, cannot be used. */
+export interface ModelVersion {
+  readonly id: number;
+  readonly model: string;
+  readonly version: number;
+  readonly inputPriceMicro: bigint | null;
+  readonly outputPriceMicro: bigint | null;
+  readonly inputTokensMax: number;
+  readonly outputTokensMax: number;
+  readonly timeoutMsMax: number;
+}
+
+/** A registered machine. `publicKey`: raw 32 bytes of Ed25519. `models`: names it may serve. */
+export interface Node {
+  readonly id: string;
+  readonly owner: string;
+  readonly publicKey: Buffer;
+  readonly models: ReadonlySet<string>;
+  readonly lifecycle: 'probation' | 'active' | 'retired';
+}
+
+/**
+ * The directory: synchronous look-ups in a copy that follows PostgreSQL within a second (LISTEN plus a version poll).
+ * After a miss call `refresh()` once (it is rate-limited and shared) and look again: a record made a moment ago is found.
+ */
+export interface Directory {
+  account(name: string): Account | undefined;
+  publisher(name: string): Publisher | undefined;
+  model(name: string): ModelVersion | undefined;
+  modelVersion(id: number): ModelVersion | undefined;
+  node(id: string): Node | undefined;
+  models(): readonly ModelVersion[];
+  /** Reads everything that changed; resolves when the copy is at least as new as the call. */
+  refresh(): Promise<void>;
+  /** Number of the newest change read. */
+  readonly version: number;
+  onChange(listener: () => void): () => void;
+}

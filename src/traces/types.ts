@@ -1,0 +1,112 @@
+import type { Code } from '../errors.ts';
+
+/** Why and where attempt 1 went; part of the request's document. Times are ms since 1970 (wall) or durations. */
+export interface RoutingEntry {
+  readonly attempt: number;
+  readonly node: string;
+  readonly session: number;
+  readonly isWarm: boolean;
+  readonly slotsFree: number;
+  readonly workersFree: number;
+  readonly receivedAtMs: number;
+  readonly lockedAtMs: number;
+  readonly dispatchedAtMs: number;
+  /** From receipt to the confirm of the dispatch, ms with fractions. */
+  readonly dispatchMs: number;
+}
+
+/** What came in, written once per job (`_id` = job). */
+export interface RequestDocument {
+  readonly job: string;
+  readonly account: string;
+  readonly namespace: string;
+  readonly publisher: string;
+  readonly model: string;
+  readonly modelVersion: number | null;
+  readonly kind: string;
+  readonly priority: string;
+  readonly receivedAtMs: number;
+  /** The received bytes, untouched. */
+  readonly body: Buffer;
+  /** Null for jobs that ended before a lock (refused, expired). */
+  readonly routing: RoutingEntry | null;
+  readonly traceparent: string | null;
+}
+
+/** How an attempt ended (`_id` = `<job>.<attempt>`); written by the result or by the sweep, whichever ended it. */
+export interface AttemptDocument {
+  readonly job: string;
+  readonly attempt: number;
+  readonly namespace: string;
+  readonly node: string;
+  readonly session: number;
+  readonly outcome: 'completed' | 'failed' | 'lost' | 'expired';
+  readonly code: Code | null;
+  readonly endedAtMs: number;
+  readonly chargedMicro: bigint;
+  readonly lockedMicro: bigint;
+  /** Null when no result came. */
+  readonly result: {
+    readonly text: string | null;
+    readonly finishReason: string | null;
+    readonly inputTokens: number;
+    readonly outputTokens: number;
+    readonly queuedMs: number;
+    readonly firstTokenMs: number | null;
+    readonly totalMs: number;
+    readonly tokenEnds: readonly number[];
+    readonly tokenAtMs: readonly number[];
+    readonly gpu: { readonly name: string; readonly vramGb: number } | null;
+    readonly evaluation: { readonly lowConfidence: boolean; readonly moderation: string | null } | null;
+    readonly error: { readonly code: string; readonly message: string } | null;
+    readonly digest: string;
+    readonly flushDigests: readonly string[];
+    readonly signature: string;
+  } | null;
+}
+
+/** A refusal, an anomaly, a warning. `_id` is made from its content where a repeat must not make a second one. */
+export interface EventDocument {
+  readonly key: string;
+  readonly kind: 'refusal' | 'anomaly' | 'warning';
+  readonly code: Code;
+  readonly field: string | null;
+  readonly message: string;
+  readonly job: string | null;
+  readonly namespace: string | null;
+  /** Broker user of the sender, or null. */
+  readonly sender: string | null;
+  readonly atMs: number;
+}
+
+/** The trace as its reader sees it, joined by the view `traces`. */
+export interface Trace {
+  readonly job: string;
+  readonly request: RequestDocument;
+  readonly attempts: readonly AttemptDocument[];
+  readonly events: readonly EventDocument[];
+}
+
+/**
+ * Where content goes. Each call resolves once everything is durable: in MongoDB (`w: majority, j: true`), or in the spool
+ * queue when MongoDB is away. Repeats are harmless: a duplicate `_id` is success. Throws StoreError (TG_SPOOL_FULL inside
+ * its message) when neither takes it; the caller keeps its deliveries and tries again.
+ */
+export interface TraceSink {
+  writeRequests(documents: readonly RequestDocument[]): Promise<void>;
+  writeAttempts(documents: readonly AttemptDocument[]): Promise<void>;
+  writeEvents(documents: readonly EventDocument[]): Promise<void>;
+}
+
+/** Look-up. Throws StoreError when MongoDB is away. */
+export interface TraceStore {
+  findJob(jobId: string, namespace?: string): Promise<Trace | null>;
+  /** Newest first, `[fromMs, toMs)`, at most `limit`. `account` finds every namespace of the account. */
+  findByTime(query: {
+    account?: string;
+    namespace?: string;
+    fromMs: number;
+    toMs: number;
+    limit: number;
+  }): Promise<Trace[]>;
+}
