@@ -21,3 +21,47 @@ export interface Dependency {
   readonly isUp: boolean;
   readonly detail: string;
 }
+
+/** Stages of both directions, in order; label values of the stage metrics. */
+export const STAGES = [
+  'admit',
+  'reserve',
+  'lock',
+  'dispatch',
+  'trace_request',
+  'verify',
+  'settle',
+  'release',
+  'reply',
+  'trace_attempt',
+] as const;
+export type Stage = (typeof STAGES)[number];
+
+/**
+ * What the hot path counts. Implementations add to plain numbers; Prometheus reads them when it scrapes. Label values come
+ * from closed sets, never a job, an account or a node.
+ */
+export interface Metrics {
+  /** `jobs` went through `stage` in `ms` milliseconds (one call per batch). */
+  stage(stage: Stage, jobs: number, ms: number): void;
+  stageFailed(stage: Stage): void;
+  jobsReceived(count: number): void;
+  redelivered(count: number): void;
+  refused(code: string): void;
+  /** A job was dispatched: time since publish as far as its id tells, and time in our hands, both in ms. */
+  dispatched(queueWaitMs: number, dispatchMs: number): void;
+  ended(state: 'succeeded' | 'failed' | 'expired' | 'cancelled'): void;
+  resultRefused(code: string): void;
+  /** Credit locks by what lockBatch answered: new, exists, refused, conflict, repriced. */
+  locks(answer: string, count: number): void;
+  fleetMessage(outcome: string): void;
+  replies(outcome: 'confirmed' | 'given_up' | 'retried'): void;
+  spooled(documents: number): void;
+  /** Registers a gauge read at scrape time, e.g. slots, held deliveries, batches in flight. */
+  gauge(
+    name: string,
+    help: string,
+    labelNames: readonly string[],
+    read: () => readonly { labels: Record<string, string>; value: number }[],
+  ): void;
+}
