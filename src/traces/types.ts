@@ -5,9 +5,10 @@ export interface RoutingEntry {
   readonly attempt: number;
   readonly node: string;
   readonly session: number;
-  readonly isWarm: boolean;
-  readonly slotsFree: number;
-  readonly workersFree: number;
+  /** Why this worker: the three are null where a restart forgot them and the attempt was sent again from its lock. */
+  readonly isWarm: boolean | null;
+  readonly slotsFree: number | null;
+  readonly workersFree: number | null;
   readonly receivedAtMs: number;
   readonly lockedAtMs: number;
   readonly dispatchedAtMs: number;
