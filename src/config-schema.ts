@@ -19,8 +19,16 @@ export const ConfigSchema = section({
       description:
         'Login of role tollgate_settler; null: postgresUrl with that user name and the same password.',
     }),
+    postgresAdminUrl: Type.Union([Type.Null(), Type.String()], {
+      default: null,
+      description: 'Superuser login, for migrations and operator commands only. TOLLGATE_POSTGRES_ADMIN_URL.',
+    }),
     redisUrl: Type.String({ description: 'TOLLGATE_REDIS_URL.' }),
     amqpUrl: Type.String({ description: "The coordinators' RabbitMQ user. TOLLGATE_AMQP_URL." }),
+    amqpAdminUrl: Type.Union([Type.Null(), Type.String()], {
+      default: null,
+      description: "RabbitMQ's management API, for operator commands only. TOLLGATE_AMQP_ADMIN_URL.",
+    }),
     mongoUrl: Type.String({ description: 'TOLLGATE_MONGO_URL, with the database in its path.' }),
     connectTimeoutMs: int(5_000, 100, 60_000, 'Longest wait for one connection attempt.'),
     reconnectDelayMsMax: int(2_000, 50, 60_000, 'Reconnects back off with jitter up to this.'),
@@ -35,6 +43,16 @@ export const ConfigSchema = section({
   http: section({
     host: Type.String({ default: '127.0.0.1', description: 'Address of /metrics, /livez and /readyz.' }),
     port: int(9464, 0, 65_535, '0 takes a free port.'),
+    headerBytesMax: int(8_192, 1_024, 65_536, 'Longest request head; a longer one is answered 431.'),
+    requestMsMax: int(10_000, 100, 60_000, 'Longest wait for a request to arrive, and for its answer.'),
+    connectionsMax: int(128, 1, 10_000, 'Connections at a time; more are closed at once.'),
+    checkMsMax: int(1_000, 50, 30_000, 'A readiness check that takes longer counts as failed.'),
+    readyCacheMs: int(
+      1_000,
+      0,
+      60_000,
+      'Answers of /readyz are this old at most, so probes cost a fixed amount.',
+    ),
   }),
   line: section({
     batchJobsMax: int(512, 1, 1_000, 'Jobs in one batch; Lua unpack fails above about 7,900 arguments.'),
