@@ -38,9 +38,12 @@ function isTooDeep(body: Buffer): boolean {
   return false;
 }
 
+/** Any of its letters may be escaped: `_` is \u005f, `o` \u006f, `p`, `r` and `t` \u0070, \u0072 and \u0074. */
+const PROTO_TRACES = ['__proto__', '\\u005', '\\u006', '\\u007'];
+
 /** `__proto__` as a key, however it is escaped: `JSON.parse` makes an own key of it that later copies would obey. */
 function hasForbiddenKey(body: Buffer, text: string): boolean {
-  if (!body.includes('__proto__') && !body.includes('\\u005') && !body.includes('\\u005F')) return false;
+  if (!PROTO_TRACES.some((trace) => body.includes(trace))) return false;
   let found = false;
   JSON.parse(text, (key, value: unknown) => {
     if (key === '__proto__') found = true;
@@ -89,7 +92,8 @@ export function parserOf<S extends TSchema>(schema: S): Parser<Static<S>> {
     const decoded = decode(body);
     if (!decoded.ok) return decoded;
     if (compiled.Check(decoded.value)) return { ok: true, value: decoded.value };
-    return { ok: false, fault: describe(compiled.Errors(decoded.value)) };
+    const fault = describe(compiled.Errors(decoded.value));
+    return { ok: false, fault: { ...fault, field: fault.field || 'body' } };
   };
 }
 

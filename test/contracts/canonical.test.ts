@@ -1,0 +1,30 @@
+import fc from 'fast-check';
+import t from 'tap';
+import { bodyDigest, canonicalJson } from '../../src/contracts/canonical.ts';
+
+const key = Buffer.from('k'.repeat(32));
+
+await t.test('the order of keys and white space do not change a body', async (t) => {
+  const one = JSON.parse('{ "b": [1, {"y": null, "x": "é"}], "a": true }');
+  const two = JSON.parse('{"a":true,"b":[1,{"x":"\\u00e9","y":null}]}');
+  t.equal(canonicalJson(one), '{"a":true,"b":[1,{"x":"é","y":null}]}');
+  t.same(bodyDigest(key, one), bodyDigest(key, two));
+});
+
+await t.test('the order of an array, a value or the key of the digest does', async (t) => {
+  const digests = [
+    bodyDigest(key, { a: [1, 2] }),
+    bodyDigest(key, { a: [2, 1] }),
+    bodyDigest(key, { a: ['1', 2] }),
+    bodyDigest(Buffer.from('K'.repeat(32)), { a: [1, 2] }),
+  ];
+  t.equal(new Set(digests.map((digest) => digest.toString('hex'))).size, digests.length);
+});
+
+await t.test('canonical text, read and written again, is the same text', async (t) => {
+  const isStable = (value: unknown) => {
+    const text = canonicalJson(value);
+    return canonicalJson(JSON.parse(text)) === text;
+  };
+  t.doesNotThrow(() => fc.assert(fc.property(fc.jsonValue({ maxDepth: 4 }), isStable)));
+});
