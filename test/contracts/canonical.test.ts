@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import t from 'tap';
 import { bodyDigest, canonicalJson } from '../../src/contracts/canonical.ts';
 
@@ -21,10 +21,11 @@ await t.test('the order of an array, a value or the key of the digest does', asy
   t.equal(new Set(digests.map((digest) => digest.toString('hex'))).size, digests.length);
 });
 
+function isStable(value: unknown): boolean {
+  const text = canonicalJson(value);
+  return canonicalJson(JSON.parse(text)) === text;
+}
+
 await t.test('canonical text, read and written again, is the same text', async (t) => {
-  const isStable = (value: unknown) => {
-    const text = canonicalJson(value);
-    return canonicalJson(JSON.parse(text)) === text;
-  };
   t.doesNotThrow(() => fc.assert(fc.property(fc.jsonValue({ maxDepth: 4 }), isStable)));
 });

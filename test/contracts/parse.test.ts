@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import t from 'tap';
 import { DispatchMessage } from '../../src/contracts/dispatch.ts';
 import { FleetMessage } from '../../src/contracts/fleet.ts';
@@ -91,15 +91,17 @@ await t.test('each fault names its field', async (t) => {
   for (const [name, value, expected] of cases) t.equal(verdict(value), expected, name);
 });
 
+const padded = (length: number) => Buffer.concat([bytes(job), Buffer.alloc(length, 0x20)], length);
+
 await t.test('the size is judged to the byte, before anything is parsed', async (t) => {
-  const padded = (length: number) => Buffer.concat([bytes(job), Buffer.alloc(length, 0x20)], length);
   t.equal(verdict(padded(BODY_BYTES_MAX)), 'ok');
   t.equal(verdict(padded(BODY_BYTES_MAX + 1)), 'TG_MESSAGE_TOO_LARGE body');
   t.equal(verdict(Buffer.alloc(BODY_BYTES_MAX + 1, 0x5b)), 'TG_MESSAGE_TOO_LARGE body');
 });
 
+const nested = (levels: number) => `${'['.repeat(levels)}${']'.repeat(levels)}`;
+
 await t.test('the depth is judged to the level, and brackets inside strings are none', async (t) => {
-  const nested = (levels: number) => `${'['.repeat(levels)}${']'.repeat(levels)}`;
   t.equal(verdict(nested(BODY_DEPTH_MAX)), 'TG_MESSAGE_INVALID body', 'deep enough to be parsed');
   t.equal(verdict(nested(BODY_DEPTH_MAX + 1)), 'TG_MESSAGE_TOO_DEEP body');
   t.equal(verdict('['.repeat(1_000_000)), 'TG_MESSAGE_TOO_DEEP body');
@@ -131,16 +133,18 @@ await t.test('a field name of a stranger is bounded before it goes into a reply'
   t.equal(parsed.ok ? '' : parsed.fault.field?.length, 128);
 });
 
+/** Where the fault of a `chat` input is, or `ok`. */
+function inputFault(value: unknown): string | null {
+  const parsed = checkInput(value);
+  return parsed.ok ? 'ok' : parsed.fault.field;
+}
+
 await t.test('a value checked on its own is named below where it stands', async (t) => {
-  const field = (value: unknown) => {
-    const parsed = checkInput(value);
-    return parsed.ok ? 'ok' : parsed.fault.field;
-  };
-  t.equal(field(job.input), 'ok');
-  t.equal(field({}), 'input.messages');
-  t.equal(field({ messages: [{ role: 'user' }] }), 'input.messages.0.content');
-  t.equal(field({ ...job.input, tools: [] }), 'input.tools');
-  t.equal(field('text'), 'input');
+  t.equal(inputFault(job.input), 'ok');
+  t.equal(inputFault({}), 'input.messages');
+  t.equal(inputFault({ messages: [{ role: 'user' }] }), 'input.messages.0.content');
+  t.equal(inputFault({ ...job.input, tools: [] }), 'input.tools');
+  t.equal(inputFault('text'), 'input');
 });
 
 await t.test('no bytes make a parser throw', async (t) => {
