@@ -174,6 +174,19 @@ export const ConfigSchema = section({
       100,
       'Failed writes after which the spool is used without asking MongoDB first.',
     ),
+    connectionsMax: int(
+      8,
+      1,
+      256,
+      'MongoDB connections: two batches each way, events, the drain and look-ups at once.',
+    ),
+    spoolMessageBytesMax: int(
+      524_288,
+      4_096,
+      8_388_608,
+      'Documents are gathered into spool messages of about this size; one larger document travels alone.',
+    ),
+    spoolPrefetch: int(8, 1, 256, 'Spool messages the drain writes at once.'),
   }),
   sweeps: section({
     everyMs: int(1_000, 50, 60_000, 'Overdue jobs, lost workers, owed replies, expired leases.'),
