@@ -38,7 +38,7 @@ function cut(text: string): string {
  * a SyntaxError is left out, because `JSON.parse` quotes what it could not read.
  */
 function errorFields(error: Error): object {
-  const { code } = error as { code?: unknown };
+  const code: unknown = 'code' in error ? error.code : undefined;
   const [firstLine = ''] = error.message.split('\n');
   const isOurs = error instanceof TollgateError;
   const frames = error.stack?.split('\n').filter((line) => line.startsWith('    at ')) ?? [];
@@ -99,7 +99,7 @@ class PinoLog implements Log {
   }
 
   #write(level: Level, fields: object, message: string): void {
-    if (this.#pino.isLevelEnabled(level)) this.#pino[level](safeFields(fields), message);
+    if (this.#pino.isLevelEnabled(level)) this.#pino[level](safeFields(fields), cut(message));
   }
 }
 
