@@ -40,13 +40,16 @@ export interface Delivery {
   readonly messageId: string | null;
   readonly correlationId: string | null;
   readonly replyTo: string | null;
-  /** The message's own `expiration`, as sent. */
+  /** The message's own `expiration`, as sent; of a dead-lettered message the one it had before. */
   readonly expiration: string | null;
   readonly routingKey: string;
   readonly exchange: string;
-  /** Why the broker dead-lettered it (`x-first-death-reason`), or null. */
+  /**
+   * Why the broker dead-lettered it last (reason of the first entry of `x-death`, which the broker writes; a client could
+   * have sent `x-first-death-reason` itself), or null. Outside the dead-letter queues either is only a client's claim.
+   */
   readonly deathReason: string | null;
-  /** First entry of `x-death`: the routing keys it had when it died, or null. */
+  /** First routing key of the same entry: what it had when it died, or null. */
   readonly deathRoutingKey: string | null;
   readonly traceparent: string | null;
   /** Monotonic time of receipt, for the time spent in our hands. */
@@ -71,7 +74,19 @@ export interface Consumption {
  * what finishes behind a held delivery as single ones, once per event-loop turn.
  */
 export interface ConsumerChannel {
-  consume(queue: string, prefetch: number, onDelivery: (delivery: Delivery) => void): Promise<Consumption>;
+  /**
+   * Starts a consumer with a prefetch of its own. `onDelivery` must not throw: that ends the process. `onCancelled` is
+   * called once if the broker ends the consumer (its queue was deleted); the channel and its other consumers go on.
+   * Rejects with `TG_STORE_REJECTED` if there is no such queue or no permission, and then the channel is gone;
+   * with StoreError if the connection went.
+   */
+  consume(
+    queue: string,
+    prefetch: number,
+    onDelivery: (delivery: Delivery) => void,
+    onCancelled?: () => void,
+  ): Promise<Consumption>;
+  /** Sends the answers gathered so far and closes; the broker delivers again what is still unanswered. Never rejects. */
   close(): Promise<void>;
 }
 

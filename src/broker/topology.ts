@@ -1,0 +1,221 @@
+import type { Channel, ChannelModel } from 'amqplib';
+import pLimit from 'p-limit';
+import type { Config } from '../config-schema.ts';
+import { WAIT_MS_MAX } from '../contracts/job.ts';
+import {
+  controlQueue,
+  EXCHANGE,
+  FLEET_KEYS,
+  jobKey,
+  jobQueue,
+  nodeQueue,
+  PRIORITIES,
+  type Priority,
+  QUEUE,
+  RESULT_KEY,
+} from '../contracts/names.ts';
+import { StoreError } from '../errors.ts';
+import { brokerError } from './amqp-errors.ts';
+
+/** Bounds that become queue arguments: a queue that exists with others is refused, so changing one means a new queue. */
+export type QueueBounds = Pick<
+  Config['broker'],
+  'poolQueueBytesMax' | 'nodeQueueLengthMax' | 'spoolBytesMax' | 'deadBytesMax'
+>;
+
+/** One thing to declare; all are durable, and declaring again what exists changes nothing. */
+export type Declaration =
+  | {
+      readonly exchange: string;
+      readonly type: 'direct' | 'fanout';
+      readonly arguments: Readonly<Record<string, string>>;
+    }
+  | { readonly queue: string; readonly arguments: Readonly<Record<string, string | number>> }
+  | { readonly bind: string; readonly to: string; readonly key: string };
+
+/**
+ * On 3.10 a quorum queue without a limit puts a requeued message at its tail, with one at its head. No message of ours
+ * comes near this one; poison is decided by our own validator. Source: design [17].
+ */
+const DELIVERY_LIMIT = 1_000_000;
+
+/** A heartbeat older than what makes a worker lost tells nothing. */
+const FLEET_TTL_MS = 15_000;
+const FLEET_LENGTH_MAX = 100_000;
+
+/** A control message is a hint to look at the records; a worker that was away asks anew. */
+const CONTROL_TTL_MS = 60_000;
+const CONTROL_LENGTH_MAX = 100;
+
+/** Declarations under way at a time, each on a channel of its own. */
+const CONCURRENT_MAX = 4;
+
+function exchange(name: string, type: 'direct' | 'fanout', args: Record<string, string> = {}): Declaration {
+  return { exchange: name, type, arguments: args };
+}
+
+function quorum(queue: string, args: Record<string, string | number>): Declaration {
+  return { queue, arguments: { 'x-queue-type': 'quorum', ...args } };
+}
+
+/** Version 2 keeps messages on disk; the type is named because a newer broker may have another default. */
+function classic(queue: string, args: Record<string, string | number>): Declaration {
+  return { queue, arguments: { 'x-queue-type': 'classic', 'x-queue-version': 2, ...args } };
+}
+
+function bind(queue: string, to: string, key: string): Declaration {
+  return { bind: queue, to, key };
+}
+
+/** What exists once, targets of dead-lettering and alternate exchanges before those that name them. Source: design [17]–[20]. */
+export function coreDeclarations(bounds: QueueBounds): Declaration[] {
+  const bounded = { 'x-overflow': 'reject-publish', 'x-max-length-bytes': bounds.poolQueueBytesMax };
+  return [
+    exchange(EXCHANGE.unroutable, 'fanout'),
+    quorum(QUEUE.unroutable, bounded),
+    bind(QUEUE.unroutable, EXCHANGE.unroutable, ''),
+    exchange(EXCHANGE.expired, 'fanout'),
+    quorum(QUEUE.expired, bounded),
+    bind(QUEUE.expired, EXCHANGE.expired, ''),
+    exchange(EXCHANGE.jobs, 'direct', { 'alternate-exchange': EXCHANGE.unroutable }),
+    exchange(EXCHANGE.dispatch, 'direct'),
+    exchange(EXCHANGE.control, 'direct'),
+    exchange(EXCHANGE.results, 'direct'),
+    quorum(QUEUE.results, bounded),
+    bind(QUEUE.results, EXCHANGE.results, RESULT_KEY),
+    exchange(EXCHANGE.fleet, 'direct'),
+    classic(QUEUE.fleet, {
+      'x-message-ttl': FLEET_TTL_MS,
+      'x-max-length': FLEET_LENGTH_MAX,
+      'x-overflow': 'drop-head',
+    }),
+    ...FLEET_KEYS.map((key) => bind(QUEUE.fleet, EXCHANGE.fleet, key)),
+    quorum(QUEUE.spool, { 'x-overflow': 'reject-publish', 'x-max-length-bytes': bounds.spoolBytesMax }),
+    quorum(QUEUE.dead, { 'x-overflow': 'drop-head', 'x-max-length-bytes': bounds.deadBytesMax }),
+  ];
+}
+
+/** The waiting queues of one pool, one per priority. A message leaves for `jobs.expired` when its own or the queue's TTL ends. */
+export function poolDeclarations(pool: string, bounds: QueueBounds): Declaration[] {
+  const waiting = (priority: Priority) =>
+    quorum(jobQueue(pool, priority), {
+      'x-delivery-limit': DELIVERY_LIMIT,
+      'x-dead-letter-exchange': EXCHANGE.expired,
+      'x-dead-letter-strategy': 'at-least-once',
+      'x-overflow': 'reject-publish',
+      'x-message-ttl': WAIT_MS_MAX[priority],
+      'x-max-length-bytes': bounds.poolQueueBytesMax,
+    });
+  return PRIORITIES.flatMap((priority) => [
+    waiting(priority),
+    bind(jobQueue(pool, priority), EXCHANGE.jobs, jobKey(pool, priority)),
+  ]);
+}
+
+/** The two queues of a node. A dispatch lost with its queue can be made again, so the cheap classic kind is enough. */
+export function nodeDeclarations(node: string, bounds: QueueBounds): Declaration[] {
+  return [
+    classic(nodeQueue(node), {
+      'x-max-length': bounds.nodeQueueLengthMax,
+      'x-overflow': 'reject-publish',
+    }),
+    bind(nodeQueue(node), EXCHANGE.dispatch, node),
+    classic(controlQueue(node), {
+      'x-message-ttl': CONTROL_TTL_MS,
+      'x-max-length': CONTROL_LENGTH_MAX,
+      'x-overflow': 'drop-head',
+    }),
+    bind(controlQueue(node), EXCHANGE.control, node),
+  ];
+}
+
+/** A publisher's reply queue; the broker deletes it when nobody has used it for `unusedMs`. */
+export function replyDeclarations(queue: string, unusedMs: number): Declaration[] {
+  return [classic(queue, { 'x-expires': unusedMs })];
+}
+
+async function declareOne(channel: Channel, declaration: Declaration): Promise<void> {
+  if ('exchange' in declaration) {
+    const { exchange: name, type, arguments: args } = declaration;
+    await channel.assertExchange(name, type, { durable: true, arguments: args });
+  } else if ('queue' in declaration) {
+    await channel.assertQueue(declaration.queue, { durable: true, arguments: declaration.arguments });
+  } else {
+    await channel.bindQueue(declaration.bind, declaration.to, declaration.key);
+  }
+}
+
+/**
+ * Declares exchanges and queues, each group at most once per connection, on short-lived channels, so that a refusal
+ * (406: it exists with other arguments) closes nobody else's. What was declared once is declared again on each new
+ * connection: a broker that came back empty gets its queues back.
+ */
+export class Topology {
+  readonly #bounds: QueueBounds;
+  readonly #limit = pLimit(CONCURRENT_MAX);
+  /** Everything asked for since the start, by group name. */
+  readonly #wanted = new Map<string, readonly Declaration[]>();
+  /** Of this connection: declared or being declared. */
+  #declared = new Map<string, Promise<void>>();
+  #model: ChannelModel | null = null;
+
+  constructor(bounds: QueueBounds) {
+    this.#bounds = bounds;
+  }
+
+  /** Takes a new connection and declares on it what was declared before. For the broker room only. */
+  async attach(model: ChannelModel): Promise<void> {
+    this.#model = model;
+    this.#declared = new Map();
+    await Promise.all([...this.#wanted].map(([group, declarations]) => this.#declare(group, declarations)));
+  }
+
+  /** The connection is gone; declaring rejects with StoreError until the next. For the broker room only. */
+  detach(): void {
+    this.#model = null;
+  }
+
+  /** Everything that exists once. Rejects with `TG_STORE_REJECTED` where something exists with other arguments. */
+  declareCore(): Promise<void> {
+    return this.#declare('core', coreDeclarations(this.#bounds));
+  }
+
+  /** The queues of `pool`, bound to `jobs`. Idempotent and cheap when known; rejects as `declareCore` does. */
+  declarePool(pool: string): Promise<void> {
+    return this.#declare(`pool ${pool}`, poolDeclarations(pool, this.#bounds));
+  }
+
+  /** The queues of node `node`, bound to `dispatch` and `control`. Idempotent and cheap when known; rejects as `declareCore`. */
+  declareNode(node: string): Promise<void> {
+    return this.#declare(`node ${node}`, nodeDeclarations(node, this.#bounds));
+  }
+
+  /** A publisher's own reply queue, deleted by the broker when unused for `unusedMs`. Idempotent; rejects as `declareCore`. */
+  declareReplyQueue(queue: string, unusedMs: number): Promise<void> {
+    return this.#declare(`reply ${queue}`, replyDeclarations(queue, unusedMs));
+  }
+
+  #declare(group: string, declarations: readonly Declaration[]): Promise<void> {
+    const known = this.#declared.get(group);
+    if (known !== undefined) return known;
+    this.#wanted.set(group, declarations);
+    const declared = this.#declared;
+    const work = this.#limit(() => this.#apply(group, declarations));
+    declared.set(group, work);
+    work.catch(() => declared.delete(group));
+    return work;
+  }
+
+  async #apply(group: string, declarations: readonly Declaration[]): Promise<void> {
+    if (this.#model === null) throw new StoreError('rabbitmq', `declaring ${group}: not connected`);
+    try {
+      const channel = await this.#model.createChannel();
+      // A refusal closes the channel; it also rejects the call, which is where it is handled.
+      channel.on('error', () => {});
+      for (const declaration of declarations) await declareOne(channel, declaration);
+      await channel.close();
+    } catch (error) {
+      throw brokerError(error, `declaring ${group}`);
+    }
+  }
+}
