@@ -11,9 +11,10 @@ export interface RoutingEntry {
   readonly workersFree: number | null;
   readonly receivedAtMs: number;
   readonly lockedAtMs: number;
-  readonly dispatchedAtMs: number;
-  /** From receipt to the confirm of the dispatch, ms with fractions. */
-  readonly dispatchMs: number;
+  /** Null where the start window closed before the broker confirmed the dispatch. */
+  readonly dispatchedAtMs: number | null;
+  /** From receipt to the confirm of the dispatch, ms with fractions; null as above. */
+  readonly dispatchMs: number | null;
 }
 
 /** What came in, written once per job (`_id` = job). */

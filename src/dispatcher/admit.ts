@@ -1,0 +1,167 @@
+import { bodyDigest } from '../contracts/canonical.ts';
+import { ChatInput, JobMessage, WAIT_MS_MAX } from '../contracts/job.ts';
+import { isOwnReplyQueue, jobKey, publisherUser } from '../contracts/names.ts';
+import { checkerOf, parserOf } from '../contracts/parse.ts';
+import { type Code, type Refusal, refusal } from '../errors.ts';
+import { isUuidV7 } from '../ids.ts';
+import type { Directory, ModelVersion, Publisher } from '../network/types.ts';
+import type { Admitted, Arrival, Known, Outcome } from './types.ts';
+
+/** What admit needs: the directory as it stands, and the key of the body digests. */
+export interface AdmitDeps {
+  readonly directory: Directory;
+  readonly digestKey: Buffer;
+}
+
+/**
+ * `admitted`; `out` with the outcome; `remember`: a refusal of a known account's job that the arbiter keeps under its id;
+ * `unknown`: a name is not in the directory, which may only be behind: refresh it once and ask again.
+ */
+export type Admission =
+  | { readonly kind: 'admitted'; readonly admitted: Admitted }
+  | { readonly kind: 'remember'; readonly known: Known; readonly refusal: Refusal }
+  | { readonly kind: 'out'; readonly outcome: Outcome }
+  | { readonly kind: 'unknown'; readonly outcome: Outcome };
+
+/** A value, or the admission that ends the question. */
+type Step<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly no: Admission };
+
+const parseJob = parserOf(JobMessage);
+const checkChatInput = checkerOf(ChatInput, 'input');
+
+function no(admission: Admission): { ok: false; no: Admission } {
+  return { ok: false, no: admission };
+}
+
+function refused(why: Refusal, kind: 'out' | 'unknown' = 'out'): Admission {
+  return { kind, outcome: { kind: 'refused', state: 'refused', refusal: why, known: null } };
+}
+
+function out(code: Code, field: string, detail = ''): Admission {
+  return refused(refusal(code, field, detail));
+}
+
+function unknown(code: Code, field: string): Admission {
+  return refused(refusal(code, field), 'unknown');
+}
+
+/** Nobody can safely be answered: no sender, or a reply address that is not the sender's. */
+function dead(code: Code, field: string, kind: 'out' | 'unknown' = 'out'): Admission {
+  return { kind, outcome: { kind: 'dead', refusal: refusal(code, field) } };
+}
+
+/**
+ * Decides whether a delivery is a job that may ask for money: first who sent it and whether it may be answered, then the
+ * bytes, the envelope against the body, the account, the model, the limits. No I/O. The first fault wins and names its field.
+ */
+export function admit(arrival: Arrival, deps: AdmitDeps): Admission {
+  const identified = identifySender(arrival, deps.directory);
+  if (!identified.ok) return identified.no;
+  const sender = identified.value;
+  const read = arrival.parsed ? { ok: true as const, value: arrival.parsed } : parseBody(arrival);
+  if (!read.ok) return read.no;
+  const job = read.value;
+  arrival.parsed = job;
+  const misfit = envelopeFault(arrival, job) ?? unsupportedFault(job);
+  if (misfit) return misfit;
+
+  const account = deps.directory.account(job.account);
+  if (!account) return unknown('TG_ACCOUNT_UNKNOWN', 'account');
+  if (!sender.accountIds.has(account.id)) return unknown('TG_ACCOUNT_NOT_ENTITLED', 'account');
+  const namespaceId = account.namespaces.get(job.namespace);
+  if (namespaceId === undefined) return unknown('TG_NAMESPACE_UNKNOWN', 'namespace');
+
+  const { delivery } = arrival;
+  const identity = {
+    jobId: job.id,
+    accountId: account.id,
+    namespaceId,
+    publisherId: sender.id,
+    digest: bodyDigest(deps.digestKey, job),
+    priority: job.priority,
+    kind: 'chat' as const,
+    replyTo: delivery.replyTo,
+    correlationId: delivery.correlationId,
+    traceparent: delivery.traceparent,
+  };
+  const model = deps.directory.model(job.model) ?? null;
+  const known = { arrival, job, account, publisher: sender, model, identity };
+  const fault = model ? modelFault(job, model) : refusal('TG_MODEL_UNKNOWN', 'model');
+  if (fault) return { kind: 'remember', known, refusal: fault };
+  return { kind: 'admitted', admitted: { ...known, model: model as ModelVersion } };
+}
+
+/** The publisher behind a delivery, or why nobody is answered. Source: design [20]. */
+function identifySender(arrival: Arrival, directory: Directory): Step<Publisher> {
+  const { delivery, source } = arrival;
+  // A client can make its own queue dead-letter into `jobs`; what comes that way carries somebody else's user_id.
+  if (source !== 'expired' && delivery.deathReason !== null) return no(dead('TG_SENDER_UNKNOWN', 'x-death'));
+  if (source === 'expired' && delivery.deathReason !== 'expired') {
+    return no(dead('TG_MESSAGE_INVALID', 'x-first-death-reason'));
+  }
+  if (delivery.userId === null) return no(dead('TG_SENDER_MISSING', 'user_id'));
+  const prefix = publisherUser('');
+  if (!delivery.userId.startsWith(prefix)) return no(dead('TG_SENDER_UNKNOWN', 'user_id'));
+  const publisher = directory.publisher(delivery.userId.slice(prefix.length));
+  if (!publisher) return no(dead('TG_SENDER_UNKNOWN', 'user_id', 'unknown'));
+  if (delivery.replyTo !== null && !isOwnReplyQueue(delivery.replyTo, delivery.userId)) {
+    return no(dead('TG_REPLY_TO_FOREIGN', 'reply_to'));
+  }
+  return { ok: true, value: publisher };
+}
+
+function parseBody(arrival: Arrival): Step<JobMessage> {
+  const parsed = parseJob(arrival.delivery.body);
+  if (!parsed.ok) return no(refused(parsed.fault));
+  const job = parsed.value;
+  if (!isUuidV7(job.id))
+    return no(out('TG_JOB_ID_INVALID', 'id', 'make a new lower-case UUIDv7 for each job'));
+  if (job.kind !== 'chat') return parsed;
+  const input = checkChatInput(job.input);
+  return input.ok ? parsed : no(refused(input.fault));
+}
+
+/** The envelope repeats what the broker must know; it has to say the same as the body. */
+function envelopeFault(arrival: Arrival, job: JobMessage): Admission | null {
+  const { delivery, source } = arrival;
+  if (delivery.messageId !== job.id)
+    return out('TG_JOB_KEY_MISMATCH', 'message_id', 'set message_id to the id of the job');
+  const key = source === 'expired' ? (delivery.deathRoutingKey ?? delivery.routingKey) : delivery.routingKey;
+  if (key !== jobKey(job.model, job.priority)) {
+    return out('TG_JOB_KEY_MISMATCH', 'routing_key', 'publish with <model>.<priority>');
+  }
+  // The broker takes the expiration away when it dead-letters a message for it.
+  if (source !== 'expired' && delivery.expiration !== String(job.limits.wait_ms)) {
+    return out('TG_JOB_KEY_MISMATCH', 'expiration', 'set expiration to limits.wait_ms');
+  }
+  if (job.limits.wait_ms > WAIT_MS_MAX[job.priority]) {
+    return out('TG_JOB_LIMITS', 'limits.wait_ms', `at most ${WAIT_MS_MAX[job.priority]} for ${job.priority}`);
+  }
+  return null;
+}
+
+function unsupportedFault(job: JobMessage): Admission | null {
+  if (job.kind !== 'chat') return out('TG_JOB_UNSUPPORTED', 'kind', 'only chat is offered');
+  if (job.stream) return out('TG_JOB_UNSUPPORTED', 'stream', 'only false is offered');
+  for (const name of ['subcloud', 'region', 'vram_gb_min'] as const) {
+    if (job.constraints[name] !== null)
+      return out('TG_JOB_UNSUPPORTED', `constraints.${name}`, 'only null is offered');
+  }
+  return null;
+}
+
+function modelFault(job: JobMessage, model: ModelVersion): Refusal | null {
+  if (model.inputPriceMicro === null || model.outputPriceMicro === null)
+    return refusal('TG_MODEL_NO_PRICE', 'model');
+  const { limits } = job;
+  if (limits.input_tokens_max > model.inputTokensMax) {
+    return refusal('TG_JOB_LIMITS', 'limits.input_tokens_max', `at most ${model.inputTokensMax}`);
+  }
+  if (limits.output_tokens_max > model.outputTokensMax) {
+    return refusal('TG_JOB_LIMITS', 'limits.output_tokens_max', `at most ${model.outputTokensMax}`);
+  }
+  if (limits.timeout_ms > model.timeoutMsMax) {
+    return refusal('TG_JOB_LIMITS', 'limits.timeout_ms', `at most ${model.timeoutMsMax}`);
+  }
+  return null;
+}

@@ -1,0 +1,83 @@
+import type { OutMessage, Publisher } from '../broker/types.ts';
+import type { Clock } from '../clock.ts';
+import type { DispatchMessage } from '../contracts/dispatch.ts';
+import type { ChatInput } from '../contracts/job.ts';
+import { EXCHANGE } from '../contracts/names.ts';
+import { invariant } from '../errors.ts';
+import type { Dispatched, Locked } from './types.ts';
+
+interface DispatchDeps {
+  readonly publisher: Publisher;
+  readonly clock: Clock;
+}
+
+/**
+ * `on`: confirmed, or the window closed first and nothing was published. `returned`: the node has no queue. `again`: nacked or
+ * unknown, so the same attempt is sent again while its window is open.
+ */
+export interface DispatchedBatch {
+  readonly on: readonly Dispatched[];
+  readonly returned: readonly Locked[];
+  readonly again: readonly Locked[];
+}
+
+/**
+ * Hands every locked job to the queue of the node that PostgreSQL named, and waits for the broker's confirm. Only half of
+ * the start window is used for sending, counted from the question to PostgreSQL on the monotonic clock, and the message dies
+ * in the queue when the window does: a worker can never start an attempt that the sweep already counts as overdue.
+ * Source: design [2], [10].
+ */
+export async function dispatch(locked: readonly Locked[], deps: DispatchDeps): Promise<DispatchedBatch> {
+  const nowMs = deps.clock.monotonicMs();
+  const open: Locked[] = [];
+  const on: Dispatched[] = [];
+  for (const one of locked) {
+    if (nowMs - one.askedMs < one.startMs / 2) open.push(one);
+    else on.push({ locked: one, dispatchedAtMs: null, dispatchMs: null });
+  }
+  const returned: Locked[] = [];
+  const again: Locked[] = [];
+  const outcomes = await deps.publisher.publishBatch(open.map((one) => toMessage(one, nowMs)));
+  const confirmedMs = deps.clock.monotonicMs();
+  const dispatchedAtMs = deps.clock.nowMs();
+  for (const [i, one] of open.entries()) {
+    const dispatchMs = confirmedMs - one.admitted.arrival.delivery.receivedMs;
+    if (outcomes[i] === 'confirmed') on.push({ locked: one, dispatchedAtMs, dispatchMs });
+    else if (outcomes[i] === 'returned') returned.push(one);
+    else again.push(one);
+  }
+  return { on, returned, again };
+}
+
+function toMessage(one: Locked, nowMs: number): OutMessage {
+  const { job, model, identity } = one.admitted;
+  const spentMs = nowMs - one.askedMs;
+  const startMs = Math.max(1, Math.floor(one.startMs - spentMs));
+  // The promise itself: what is dispatched was locked, and the lock named this attempt, node and session.
+  invariant(one.attempt >= 1 && one.node !== '' && one.session > 0, 'dispatch without a committed lock');
+  const message: DispatchMessage = {
+    v: 1,
+    job: identity.jobId,
+    attempt: one.attempt,
+    node: one.node,
+    session: one.session,
+    model: job.model,
+    model_version: model.version,
+    kind: 'chat',
+    input: job.input as ChatInput,
+    limits: {
+      input_tokens_max: job.limits.input_tokens_max,
+      output_tokens_max: job.limits.output_tokens_max,
+    },
+    start_ms: startMs,
+    remaining_ms: Math.max(1, Math.floor(one.remainingMs - spentMs)),
+  };
+  return {
+    exchange: EXCHANGE.dispatch,
+    routingKey: one.node,
+    body: Buffer.from(JSON.stringify(message)),
+    messageId: `${identity.jobId}.${one.attempt}`,
+    expirationMs: startMs,
+    mandatory: true,
+  };
+}

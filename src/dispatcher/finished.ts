@@ -1,0 +1,70 @@
+import { refusal } from '../errors.ts';
+import type { ExistingJob } from '../ledger/types.ts';
+import type { TraceStore } from '../traces/types.ts';
+import { failureReply, successReply } from './replies.ts';
+import type { Admitted, Exit, Known, Locked } from './types.ts';
+
+/** A finished twin whose trace is not there yet is asked again after this, in milliseconds. Source: design §5. */
+const ASK_AGAIN_MS = 1_000;
+/** Then the delivery is acknowledged: the result's own reply is under way. */
+const ASKS_MAX = 20;
+
+/**
+ * What a row that exists already means for a delivery of the same job.
+ *
+ * Locked: the same attempt is sent again to the node and session PostgreSQL names, while its start window is open; workers
+ * remember `job.attempt` and run it once, so this heals a crash between lock and dispatch and costs nothing otherwise. When the
+ * window is over nothing is published: the result or the sweep ends the job. Source: design [3], [10], [11].
+ */
+export function resend(known: Known, existing: ExistingJob, askedMs: number, nowMs: number): Locked | null {
+  if (existing.state !== 'locked' || existing.node === null || existing.session === null) return null;
+  if (existing.startMs <= 0 || existing.remainingMs <= 0 || known.model === null) return null;
+  return {
+    admitted: known as Admitted,
+    attempt: existing.attempt,
+    node: existing.node,
+    session: existing.session,
+    startMs: existing.startMs,
+    remainingMs: existing.remainingMs,
+    askedMs,
+    lockedAtMs: nowMs,
+    choice: null,
+  };
+}
+
+/** How a delivery of a job that has ended leaves the line: with the first answer, from the row or from the trace. */
+export async function leaveFinished(known: Known, existing: ExistingJob, store: TraceStore): Promise<Exit> {
+  const { arrival, identity } = known;
+  const { state, code } = existing;
+  if (state === 'refused' || state === 'expired') {
+    const why = refusal(code ?? 'TG_JOB_EXPIRED', null);
+    return { arrival, outcome: { kind: 'refused', state, refusal: why, known } };
+  }
+  const { replyTo, correlationId } = identity;
+  if (state === 'locked' || replyTo === null) return { arrival, outcome: { kind: 'done' } };
+  if (state === 'failed' || state === 'cancelled') {
+    const message = failureReply(identity.jobId, state, code ?? 'TG_JOB_OVERDUE');
+    return { arrival, outcome: { kind: 'answered', reply: { replyTo, correlationId, message } } };
+  }
+  const trace = await store.findJob(identity.jobId, known.job.namespace);
+  const result = trace?.attempts.find((attempt) => attempt.attempt === existing.attempt)?.result;
+  if (!result || result.text === null) return notThereYet(known);
+  const message = successReply(
+    {
+      jobId: identity.jobId,
+      chargedMicro: existing.chargedMicro,
+      modelVersion: trace?.request.modelVersion ?? null,
+    },
+    { text: result.text, finish_reason: result.finishReason === 'length' ? 'length' : 'stop' },
+    { input_tokens: result.inputTokens, output_tokens: result.outputTokens },
+  );
+  return { arrival, outcome: { kind: 'answered', reply: { replyTo, correlationId, message } } };
+}
+
+/** A redelivery's own result replies in a moment; a fresh duplicate has to ask again. */
+function notThereYet(known: Known): Exit {
+  const { arrival } = known;
+  if (arrival.delivery.redelivered || arrival.asked >= ASKS_MAX)
+    return { arrival, outcome: { kind: 'done' } };
+  return { arrival, outcome: { kind: 'later', delayMs: ASK_AGAIN_MS } };
+}

@@ -1,0 +1,168 @@
+import type { OutMessage, Publisher } from '../broker/types.ts';
+import type { Clock } from '../clock.ts';
+import { QUEUE } from '../contracts/names.ts';
+import { isUuidV7 } from '../ids.ts';
+import type { Metrics } from '../ops/types.ts';
+import type { AttemptDocument, EventDocument, RequestDocument, TraceSink } from '../traces/types.ts';
+import { endedWithoutResult, refusalEvent, requestDocument, routingEntry } from './documents.ts';
+import { addressed, failureReply, type Replier, refusalReply } from './replies.ts';
+import type { StageRunner } from './stage-runner.ts';
+import type { AddressedReply, Arrival, Dispatched, Exit } from './types.ts';
+
+interface LeaveDeps {
+  readonly publisher: Publisher;
+  readonly replier: Replier;
+  readonly traces: TraceSink;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  readonly stages: StageRunner;
+}
+
+/** What a batch leaves behind in MongoDB. */
+interface Documents {
+  readonly requests: RequestDocument[];
+  readonly attempts: AttemptDocument[];
+  readonly events: EventDocument[];
+}
+
+/** Tells every sender that is owed an answer. Comes before the trace, so that a slow MongoDB delays nobody's "no". */
+export async function replyToExits(exits: readonly Exit[], deps: LeaveDeps): Promise<void> {
+  const replies = exits.map(replyOf).filter((reply) => reply !== null);
+  if (replies.length === 0) return;
+  const startMs = deps.clock.monotonicMs();
+  await deps.replier.send(replies);
+  deps.metrics.stage('reply', replies.length, deps.clock.monotonicMs() - startMs);
+}
+
+function replyOf({ arrival, outcome }: Exit): AddressedReply | null {
+  const { replyTo, correlationId, messageId } = arrival.delivery;
+  switch (outcome.kind) {
+    case 'refused': {
+      const job = arrival.parsed?.id ?? (messageId !== null && isUuidV7(messageId) ? messageId : null);
+      return addressed({ replyTo, correlationId }, refusalReply(job, outcome.state, outcome.refusal));
+    }
+    case 'failed': {
+      const { jobId, state, code } = outcome.job;
+      return addressed(outcome.job, failureReply(jobId, state, code ?? 'TG_NODE_UNREACHABLE'));
+    }
+    case 'answered':
+      return outcome.reply;
+    case 'dead':
+    case 'waiting':
+    case 'done':
+    case 'later':
+    case 'requeued':
+      return null;
+    default:
+      return outcome satisfies never;
+  }
+}
+
+/** Writes what happened, durably, before anything is acknowledged: requests, ended attempts, refusals as events. */
+export async function traceBatch(
+  dispatched: readonly Dispatched[],
+  exits: readonly Exit[],
+  deps: LeaveDeps,
+): Promise<void> {
+  const documents = collect(dispatched, exits, deps.clock);
+  const { requests, attempts, events } = documents;
+  const count = requests.length + attempts.length + events.length;
+  if (count === 0) return;
+  const isWanted = () =>
+    [...dispatched.map((one) => one.locked.admitted), ...exits].some((one) => one.arrival.delivery.isLive);
+  await deps.stages.run('trace_request', count, isWanted, async () => {
+    await Promise.all([
+      deps.traces.writeRequests(requests),
+      deps.traces.writeAttempts(attempts),
+      deps.traces.writeEvents(events),
+    ]);
+  });
+}
+
+function collect(dispatched: readonly Dispatched[], exits: readonly Exit[], clock: Clock): Documents {
+  const nowMs = clock.nowMs();
+  // The wall-clock time of receipt, from the monotonic one.
+  const skewMs = nowMs - clock.monotonicMs();
+  const receivedAt = (arrival: Arrival) => arrival.delivery.receivedMs + skewMs;
+  const documents: Documents = { requests: [], attempts: [], events: [] };
+  for (const one of dispatched) {
+    const { admitted } = one.locked;
+    const atMs = receivedAt(admitted.arrival);
+    documents.requests.push(requestDocument(admitted, atMs, routingEntry(one, atMs)));
+  }
+  for (const { arrival, outcome } of exits) {
+    if (outcome.kind === 'refused' || outcome.kind === 'dead') {
+      const known = outcome.kind === 'refused' ? outcome.known : null;
+      documents.events.push(refusalEvent(arrival, outcome.refusal, known, nowMs));
+      if (known) documents.requests.push(requestDocument(known, receivedAt(arrival), null));
+    } else if (outcome.kind === 'failed') {
+      const atMs = receivedAt(arrival);
+      const routing = routingEntry({ locked: outcome.locked, dispatchedAtMs: null, dispatchMs: null }, atMs);
+      documents.requests.push(requestDocument(outcome.locked.admitted, atMs, routing));
+      documents.attempts.push(endedWithoutResult(outcome.job));
+    }
+  }
+  return documents;
+}
+
+/** Keeps what nobody may be answered for in the dead-letter queue; what the broker did not confirm goes back instead. */
+export async function buryDead(exits: readonly Exit[], deps: LeaveDeps): Promise<Exit[]> {
+  const dead = exits.filter((exit) => exit.outcome.kind === 'dead');
+  if (dead.length === 0) return [...exits];
+  const outcomes = await deps.publisher.publishBatch(dead.map(toDeadLetter));
+  const lost = new Set(dead.filter((_, i) => outcomes[i] !== 'confirmed'));
+  return exits.map((exit) =>
+    lost.has(exit) ? { arrival: exit.arrival, outcome: { kind: 'requeued' } } : exit,
+  );
+}
+
+function toDeadLetter({ arrival, outcome }: Exit): OutMessage {
+  const { delivery } = arrival;
+  const why = outcome.kind === 'dead' ? outcome.refusal : null;
+  return {
+    exchange: '',
+    routingKey: QUEUE.dead,
+    body: delivery.body,
+    messageId: delivery.messageId ?? '',
+    headers: {
+      'x-tollgate-reason': why?.code ?? '',
+      'x-tollgate-field': why?.field ?? '',
+      'x-tollgate-queue': delivery.queue,
+      'x-tollgate-sender': delivery.userId ?? '',
+    },
+    mandatory: true,
+  };
+}
+
+/** What the line does with a delivery that left it. */
+export type Farewell = 'acknowledge' | 'requeue' | 'hold' | 'ask_again';
+
+/** The one place that turns an outcome into an answer to the broker. */
+export function farewell(exit: Exit): Farewell {
+  const { kind } = exit.outcome;
+  switch (kind) {
+    case 'refused':
+    case 'dead':
+    case 'answered':
+    case 'done':
+    case 'failed':
+      return 'acknowledge';
+    case 'requeued':
+      return 'requeue';
+    case 'waiting':
+      return 'hold';
+    case 'later':
+      return 'ask_again';
+    default:
+      return kind satisfies never;
+  }
+}
+
+/** Counts how the batch ended, once per job. */
+export function countExits(exits: readonly Exit[], metrics: Metrics): void {
+  for (const { outcome } of exits) {
+    if (outcome.kind === 'refused' || outcome.kind === 'dead') metrics.refused(outcome.refusal.code);
+    if (outcome.kind === 'refused' && outcome.state === 'expired') metrics.ended('expired');
+    if (outcome.kind === 'failed') metrics.ended('failed');
+  }
+}

@@ -1,0 +1,162 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { OutMessage, Publisher, PublishOutcome } from '../broker/types.ts';
+import type { Clock } from '../clock.ts';
+import type { Config } from '../config-schema.ts';
+import type { FinalState, ReplyMessage } from '../contracts/reply.ts';
+import { CODES, type Code, type Refusal } from '../errors.ts';
+import { newUuidV7 } from '../ids.ts';
+import type { EndedJob } from '../ledger/types.ts';
+import type { Log, Metrics } from '../ops/types.ts';
+import type { EventDocument, TraceSink } from '../traces/types.ts';
+import type { AddressedReply } from './types.ts';
+
+/** The reply that says no, before any lock. `job` is null where no id could be read. */
+export function refusalReply(job: string | null, state: FinalState, why: Refusal): ReplyMessage {
+  return {
+    v: 1,
+    job,
+    state,
+    output: null,
+    usage: null,
+    charged_micro: 0,
+    model_version: null,
+    error: { code: why.code, message: why.message, field: why.field, retryable: CODES[why.code].retryable },
+  };
+}
+
+/** The answer of a job that succeeded. */
+export function successReply(
+  ended: { readonly jobId: string; readonly chargedMicro: bigint; readonly modelVersion: number | null },
+  output: NonNullable<ReplyMessage['output']>,
+  usage: NonNullable<ReplyMessage['usage']>,
+): ReplyMessage {
+  return {
+    v: 1,
+    job: ended.jobId,
+    state: 'succeeded',
+    output,
+    usage,
+    // Safe: the ledger bounds every amount by 2^53 - 1.
+    charged_micro: Number(ended.chargedMicro),
+    model_version: ended.modelVersion,
+    error: null,
+  };
+}
+
+/** The reply of a job that was locked and ended without a usable result. Nothing was charged. */
+export function failureReply(jobId: string, state: FinalState, code: Code): ReplyMessage {
+  return refusalReply(jobId, state, { code, field: null, message: CODES[code].text });
+}
+
+/** Addresses `message` to where the client of `ended` listens, or null if it gave no address. */
+export function addressed(
+  to: Pick<EndedJob, 'replyTo' | 'correlationId'>,
+  message: ReplyMessage,
+): AddressedReply | null {
+  return to.replyTo === null ? null : { replyTo: to.replyTo, correlationId: to.correlationId, message };
+}
+
+function toMessage(reply: AddressedReply): OutMessage {
+  return {
+    exchange: '',
+    routingKey: reply.replyTo,
+    body: Buffer.from(JSON.stringify(reply.message)),
+    messageId: `r-${reply.message.job ?? newUuidV7()}`,
+    correlationId: reply.correlationId ?? undefined,
+    mandatory: true,
+  };
+}
+
+/**
+ * Sends replies. The first try belongs to the batch; one that is returned or nacked (the client's queue is gone or full) is
+ * tried again apart, `replyTriesMax` times in all within `replyTryMsMax`, then recorded as an event: the client asks again
+ * with the same id. A reply never delays a settlement. Source: design [20].
+ */
+export class Replier {
+  readonly #publisher: Publisher;
+  readonly #traces: TraceSink;
+  readonly #bounds: Pick<Config['line'], 'replyTriesMax' | 'replyTryMsMax' | 'repliesPendingMax'>;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #metrics: Metrics;
+  readonly #pending = new Set<Promise<void>>();
+
+  constructor(deps: {
+    publisher: Publisher;
+    traces: TraceSink;
+    bounds: Pick<Config['line'], 'replyTriesMax' | 'replyTryMsMax' | 'repliesPendingMax'>;
+    clock: Clock;
+    log: Log;
+    metrics: Metrics;
+  }) {
+    this.#publisher = deps.publisher;
+    this.#traces = deps.traces;
+    this.#bounds = deps.bounds;
+    this.#clock = deps.clock;
+    this.#log = deps.log;
+    this.#metrics = deps.metrics;
+  }
+
+  /** Replies being tried again. */
+  get pending(): number {
+    return this.#pending.size;
+  }
+
+  /**
+   * Publishes all; resolves after the first try. False where the outcome is unknown because the connection went: whoever
+   * stands behind that reply (an unacknowledged delivery, an owed-reply row) brings it again.
+   */
+  async send(replies: readonly AddressedReply[]): Promise<boolean[]> {
+    if (replies.length === 0) return [];
+    const outcomes = await this.#publisher.publishBatch(replies.map(toMessage));
+    return replies.map((reply, i) => this.#judge(reply, outcomes[i] ?? 'unknown'));
+  }
+
+  /** Waits for the tries under way; each is bounded by `replyTryMsMax`. */
+  async close(): Promise<void> {
+    await Promise.all(this.#pending);
+  }
+
+  #judge(reply: AddressedReply, outcome: PublishOutcome): boolean {
+    if (outcome === 'unknown') return false;
+    if (outcome === 'confirmed') this.#metrics.replies('confirmed');
+    else if (this.#pending.size < this.#bounds.repliesPendingMax) this.#tryAgain(reply);
+    else this.#tryAgain(reply, 0);
+    return true;
+  }
+
+  #tryAgain(reply: AddressedReply, triesLeft = this.#bounds.replyTriesMax - 1): void {
+    const trying = this.#retry(reply, triesLeft)
+      .catch((error: unknown) =>
+        this.#log.error({ err: error, job: reply.message.job }, 'reply not recorded'),
+      )
+      .finally(() => this.#pending.delete(trying));
+    this.#pending.add(trying);
+  }
+
+  async #retry(reply: AddressedReply, triesLeft: number): Promise<void> {
+    const pauseMs = this.#bounds.replyTryMsMax / (this.#bounds.replyTriesMax + 1);
+    for (let left = triesLeft; left > 0; left--) {
+      await sleep(pauseMs);
+      this.#metrics.replies('retried');
+      const outcome = await this.#publisher.publish(toMessage(reply));
+      if (outcome === 'confirmed') return this.#metrics.replies('confirmed');
+    }
+    this.#metrics.replies('given_up');
+    await this.#traces.writeEvents([this.#undelivered(reply)]);
+  }
+
+  #undelivered(reply: AddressedReply): EventDocument {
+    return {
+      key: `reply:${reply.message.job ?? newUuidV7()}`,
+      kind: 'warning',
+      code: 'TG_REPLY_UNDELIVERED',
+      field: 'reply_to',
+      message: CODES.TG_REPLY_UNDELIVERED.text,
+      job: reply.message.job,
+      namespace: null,
+      sender: null,
+      atMs: this.#clock.nowMs(),
+    };
+  }
+}

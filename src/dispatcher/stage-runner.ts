@@ -1,0 +1,59 @@
+import type { Clock } from '../clock.ts';
+import type { Config } from '../config-schema.ts';
+import type { Log, Metrics, Stage } from '../ops/types.ts';
+import { persist } from './patience.ts';
+
+/** Runs the calls of the stages: measured, counted, and repeated while a server is away. */
+export class StageRunner {
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #metrics: Metrics;
+  readonly #bounds: Pick<Config['line'], 'stageRetryMs' | 'stageRetryDelayMsMax'>;
+  #isStopping = false;
+
+  constructor(
+    clock: Clock,
+    log: Log,
+    metrics: Metrics,
+    bounds: Pick<Config['line'], 'stageRetryMs' | 'stageRetryDelayMsMax'>,
+  ) {
+    this.#clock = clock;
+    this.#log = log;
+    this.#metrics = metrics;
+    this.#bounds = bounds;
+  }
+
+  /** From here on nothing is repeated: what fails is handed back to the broker. */
+  stop(): void {
+    this.#isStopping = true;
+  }
+
+  /**
+   * One call of `stage` for `jobs` jobs. `isWanted` says whether anyone still waits (a delivery whose channel is gone comes
+   * again anyway). Throws the last StoreError when patience ends; any other error at once.
+   */
+  async run<T>(stage: Stage, jobs: number, isWanted: () => boolean, call: () => Promise<T>): Promise<T> {
+    const startMs = this.#clock.monotonicMs();
+    const answer = await persist(call, {
+      clock: this.#clock,
+      forMs: this.#bounds.stageRetryMs,
+      delayMsMax: this.#bounds.stageRetryDelayMsMax,
+      isWanted: () => !this.#isStopping && isWanted(),
+      onFailure: (error) => {
+        this.#metrics.stageFailed(stage);
+        this.#log.warn(
+          { stage, jobs, code: error.code, store: error.store, reason: error.message },
+          'stage waits',
+        );
+      },
+    });
+    this.#metrics.stage(stage, jobs, this.#clock.monotonicMs() - startMs);
+    return answer;
+  }
+}
+
+/** True while at least one of these deliveries can still be answered. */
+export function anyLive(arrivals: Iterable<{ readonly delivery: { readonly isLive: boolean } }>): boolean {
+  for (const { delivery } of arrivals) if (delivery.isLive) return true;
+  return false;
+}

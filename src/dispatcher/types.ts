@@ -1,0 +1,125 @@
+import type { Delivery } from '../broker/types.ts';
+import type { JobMessage } from '../contracts/job.ts';
+import type { Priority } from '../contracts/names.ts';
+import type { ReplyMessage } from '../contracts/reply.ts';
+import type { Refusal } from '../errors.ts';
+import type { EndedJob, JobIdentity } from '../ledger/types.ts';
+import type { Account, ModelVersion, Publisher } from '../network/types.ts';
+import type { Choice } from '../workers/types.ts';
+
+/**
+ * How a job reached us: from its pool's queue, by the alternate exchange (no queue for its key), or dead-lettered by its
+ * pool's queue because `wait_ms` ran out there.
+ */
+export type Source = 'pool' | 'unroutable' | 'expired';
+
+/** Where deliveries that must wait for a slot are kept; the pool's intake. */
+export interface WaitingRoom {
+  /** Takes back an arrival that found no slot; it is offered again on a wake-up, or handed back to the broker. */
+  hold(arrivals: readonly Arrival[]): void;
+  /** Jobs of this pool got slots just now: there is movement. */
+  placed(count: number): void;
+}
+
+/** One job delivery on its way through the stages. */
+export interface Arrival {
+  readonly delivery: Delivery;
+  readonly source: Source;
+  readonly priority: Priority;
+  readonly room: WaitingRoom;
+  /** Kept from the first admission, so that a held job is not parsed again. Written by admit only. */
+  parsed: JobMessage | null;
+  /** How often a duplicate waited for the trace of its finished twin. Written by the line only. */
+  asked: number;
+}
+
+/** A job of a known sender for a known account: the arbiter may remember what is said of it. */
+export interface Known {
+  readonly arrival: Arrival;
+  readonly job: JobMessage;
+  readonly account: Account;
+  readonly publisher: Publisher;
+  /** Null only if there is no such model. */
+  readonly model: ModelVersion | null;
+  readonly identity: JobIdentity;
+}
+
+/** A job that may run: its model is known and all limits are in order. */
+export interface Admitted extends Known {
+  readonly model: ModelVersion;
+}
+
+/** A job with a slot. `isTaken`: this call took the lease, so this call gives it back if the lock says no. */
+export interface Reserved {
+  readonly admitted: Admitted;
+  readonly choice: Choice;
+  readonly isTaken: boolean;
+}
+
+/**
+ * A job whose credit lock has committed, and where PostgreSQL says it goes: the only thing that may be dispatched.
+ * `askedMs`: monotonic time at which the question was sent; `startMs` and `remainingMs` count from there.
+ */
+export interface Locked {
+  readonly admitted: Admitted;
+  readonly attempt: number;
+  readonly node: string;
+  readonly session: number;
+  readonly startMs: number;
+  readonly remainingMs: number;
+  readonly askedMs: number;
+  readonly lockedAtMs: number;
+  /** Null where a restart forgot why this worker was chosen. */
+  readonly choice: Choice | null;
+}
+
+/** A job on its way to its node. Both times are null where the start window closed before a confirm: the sweep ends it. */
+export interface Dispatched {
+  readonly locked: Locked;
+  readonly dispatchedAtMs: number | null;
+  /** From receipt to confirm, in our hands. */
+  readonly dispatchMs: number | null;
+}
+
+/** A reply and where it goes; `replyTo` was checked to be the sender's own. */
+export interface AddressedReply {
+  readonly replyTo: string;
+  readonly correlationId: string | null;
+  readonly message: ReplyMessage;
+}
+
+/** How a delivery leaves the line before its dispatch. One function maps it to an answer to the broker. */
+export type Outcome =
+  /** A coded no. `known` is set when the arbiter remembers it, and the request is then traced. */
+  | {
+      readonly kind: 'refused';
+      readonly state: 'refused' | 'expired';
+      readonly refusal: Refusal;
+      readonly known: Known | null;
+    }
+  /** Nobody may be answered: kept in the dead-letter queue with its reason. */
+  | { readonly kind: 'dead'; readonly refusal: Refusal }
+  /** No slot: back to the waiting room. */
+  | { readonly kind: 'waiting' }
+  /** A finished job asked for again: answered from its trace. */
+  | { readonly kind: 'answered'; readonly reply: AddressedReply | null }
+  /** Everything was done before, by us or by another coordinator: acknowledge. */
+  | { readonly kind: 'done' }
+  /** Its twin ended but the trace is not there yet: ask again after `delayMs`. */
+  | { readonly kind: 'later'; readonly delayMs: number }
+  /** The attempt could not be handed over; the job has ended, its lock is void. */
+  | { readonly kind: 'failed'; readonly job: EndedJob; readonly locked: Locked }
+  /** A server was away for too long: the broker keeps it. */
+  | { readonly kind: 'requeued' };
+
+/** A delivery that left the line, and how. */
+export interface Exit {
+  readonly arrival: Arrival;
+  readonly outcome: Outcome;
+}
+
+/** What every stage gives back: those that go on, and those that left. */
+export interface Split<T> {
+  readonly on: readonly T[];
+  readonly off: readonly Exit[];
+}
