@@ -1,0 +1,93 @@
+import { type Db, type Document, MongoClient, MongoServerError } from 'mongodb';
+import type { Config } from '../config-schema.ts';
+import { StoreError } from '../errors.ts';
+import type { Log } from '../ops/types.ts';
+import { clientOptions, type MongoConnection } from './mongo.ts';
+
+/** How long one index may take on collections that hold documents already. */
+const BUILD_MS_MAX = 600_000;
+
+const NAMESPACE_EXISTS = 48;
+
+/** The view that joins a job's documents into the one that its reader sees. */
+export const TRACES_VIEW = 'traces';
+
+/** All documents of section `from` that belong to the request before it: same namespace and same job, both by index. */
+function joined(from: 'attempts' | 'events', order: Document): Document {
+  return {
+    $lookup: {
+      from,
+      let: { job: '$_id', namespace: '$namespace' },
+      pipeline: [
+        {
+          $match: {
+            $expr: { $and: [{ $eq: ['$namespace', '$$namespace'] }, { $eq: ['$job', '$$job'] }] },
+          },
+        },
+        { $sort: order },
+      ],
+      as: from,
+    },
+  };
+}
+
+/** What makes a trace of a request. `_id` breaks the tie of two events of one millisecond. */
+const JOIN_STAGES: readonly Document[] = [
+  joined('attempts', { attempt: 1 }),
+  joined('events', { at: 1, _id: 1 }),
+];
+
+/**
+ * Makes the indexes and the view; what is there already stays. Run by `migrate`, safe when two processes run it at once.
+ * Throws StoreError when MongoDB is away.
+ */
+export async function ensureCollections(servers: Config['servers']): Promise<void> {
+  const client = new MongoClient(servers.mongoUrl, {
+    ...clientOptions(servers, servers.connectTimeoutMs),
+    socketTimeoutMS: BUILD_MS_MAX,
+  });
+  try {
+    const db = client.db();
+    await db.collection('requests').createIndexes([
+      { key: { namespace: 1, at: -1 }, name: 'namespace_at' },
+      { key: { account: 1, at: -1 }, name: 'account_at' },
+    ]);
+    await db.collection('attempts').createIndex({ namespace: 1, job: 1 }, { name: 'namespace_job' });
+    await db.collection('events').createIndexes([
+      { key: { namespace: 1, job: 1 }, name: 'namespace_job' },
+      // A message that was refused early has no namespace; its job's id is all an operator has.
+      { key: { job: 1 }, name: 'job', sparse: true },
+    ]);
+    await ensureView(db);
+  } catch (error) {
+    throw new StoreError('mongodb', 'collections could not be made', { cause: error });
+  } finally {
+    await client.close();
+  }
+}
+
+/**
+ * Makes the collections as soon as MongoDB is up, once: a daemon may start while it is away, and documents written before
+ * their indexes exist are found slowly. Failures are logged and tried again at the next change to up.
+ */
+export function ensureCollectionsWhenUp(mongo: MongoConnection, servers: Config['servers'], log: Log): void {
+  const unsubscribe = mongo.onChange((isUp) => {
+    if (isUp) ensure();
+  });
+  const ensure = () => {
+    ensureCollections(servers).then(unsubscribe, (error: unknown) => {
+      log.error({ error }, 'trace collections could not be made');
+    });
+  };
+  if (mongo.isUp) ensure();
+}
+
+async function ensureView(db: Db): Promise<void> {
+  const pipeline = [...JOIN_STAGES];
+  try {
+    await db.createCollection(TRACES_VIEW, { viewOn: 'requests', pipeline });
+  } catch (error) {
+    if (!(error instanceof MongoServerError && error.code === NAMESPACE_EXISTS)) throw error;
+    await db.command({ collMod: TRACES_VIEW, viewOn: 'requests', pipeline });
+  }
+}

@@ -1,0 +1,296 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  BSON,
+  type Collection,
+  type Db,
+  type Document,
+  MongoBulkWriteError,
+  MongoClient,
+  type MongoClientOptions,
+  MongoInvalidArgumentError,
+  MongoServerError,
+} from 'mongodb';
+import type { Config } from '../config-schema.ts';
+import { StoreError, TollgateError } from '../errors.ts';
+import type { Dependency, Log, Service } from '../ops/types.ts';
+import type { Section, SectionBson } from './documents.ts';
+
+/** The driver accepts no shorter interval. */
+const HEARTBEAT_MS_MIN = 500;
+
+const DUPLICATE_KEY = 11_000;
+
+/**
+ * Faults of single documents that speak of the server's state and not of the document: time limits, write conflict, stepping
+ * down, shutting down, no disk space. Every other one is the document's own and would come again.
+ * Source: MongoDB's error_codes.yml; the retryable codes of the driver specification.
+ */
+const PASSING_FAULTS: ReadonlySet<number | string | undefined> = new Set([
+  6, 7, 24, 50, 89, 91, 112, 134, 189, 262, 365, 9_001, 10_107, 11_600, 11_601, 11_602, 13_435, 13_436,
+  14_031,
+]);
+
+/** Server types that take writes; a one-member replica set is `RSPrimary`, a bare mongod `Standalone`. */
+const WRITABLE: ReadonlySet<string> = new Set(['RSPrimary', 'Standalone', 'Mongos', 'LoadBalancer']);
+
+/** Documents MongoDB will never take as they are (too large, against a validator): sending them again does not help. */
+export class RejectedDocumentsError extends TollgateError {
+  /** Their places in the list that was given; the others are written. */
+  readonly indexes: readonly number[];
+  constructor(section: Section, indexes: readonly number[], reason: string) {
+    super('TG_STORE_REJECTED', `mongodb: ${indexes.length} documents of ${section} refused: ${reason}`);
+    this.indexes = indexes;
+  }
+}
+
+/**
+ * Owns the connection to MongoDB and knows whether it is worth asking.
+ *
+ *   away ── a writable server is seen and no write has failed lately ──▶ up
+ *   up ── no writable server any more, or `awayAfterFailures` writes failed in a row ──▶ away
+ *   away by failed writes ── the server's heartbeat is heard and a small probe write succeeds ──▶ up
+ *
+ * The probe stands for the batches behind it: nobody on the hot path waits for a server that hears but does not write.
+ * The driver's collections are for this room only.
+ */
+export class MongoConnection implements Service {
+  readonly #client: MongoClient;
+  readonly #writeMsMax: number;
+  readonly #awayAfterFailures: number;
+  readonly #reconnectDelayMs: number;
+  readonly #log: Log;
+  readonly #listeners = new Set<(isUp: boolean) => void>();
+  readonly #stopping = new AbortController();
+  #connecting: Promise<void> | null = null;
+  #firstAttempt: Promise<void> | null = null;
+  #isReachable = false;
+  #isProbing = false;
+  #failuresInRow = 0;
+  #lastFault = 'not connected yet';
+  #wasUp = false;
+
+  /** Milliseconds and counts come from `config.traces`; the database is the one in the path of `servers.mongoUrl`. */
+  constructor(config: Pick<Config, 'servers' | 'traces'>, log: Log) {
+    const { writeMsMax, spoolDrainMs, connectionsMax, awayAfterFailures } = config.traces;
+    this.#client = new MongoClient(config.servers.mongoUrl, {
+      ...clientOptions(config.servers, writeMsMax),
+      heartbeatFrequencyMS: Math.max(HEARTBEAT_MS_MIN, spoolDrainMs),
+      maxPoolSize: connectionsMax,
+    });
+    this.#writeMsMax = writeMsMax;
+    this.#awayAfterFailures = awayAfterFailures;
+    this.#reconnectDelayMs = spoolDrainMs;
+    this.#log = log;
+    this.#client.on('topologyDescriptionChanged', ({ newDescription }) => {
+      const servers = [...newDescription.servers.values()];
+      this.#isReachable = servers.some((server) => WRITABLE.has(server.type));
+      if (!this.#isReachable) {
+        this.#lastFault = servers.find((server) => server.error)?.error?.message ?? 'no writable server';
+      }
+      this.#consider();
+    });
+    this.#client.on('serverHeartbeatSucceeded', () => this.#consider());
+  }
+
+  /** Resolves when the first attempt to connect has ended, well or not; it goes on in the background until `stop`. */
+  start(): Promise<void> {
+    this.#firstAttempt ??= new Promise((ended) => {
+      this.#connecting = this.#connect(ended);
+    });
+    return this.#firstAttempt;
+  }
+
+  /** Closes every connection; operations under way fail with StoreError. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#listeners.clear();
+    await this.#client.close();
+    await this.#connecting;
+  }
+
+  /** True while a write is expected to succeed. */
+  get isUp(): boolean {
+    return this.#isReachable && this.#failuresInRow < this.#awayAfterFailures;
+  }
+
+  /** Called on each change of `isUp`. Returns a function that ends the subscription. */
+  onChange(listener: (isUp: boolean) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** How MongoDB stands, for `/readyz` and the metrics. */
+  get dependency(): Dependency {
+    return { name: 'mongodb', isUp: this.isUp, detail: this.isUp ? 'up' : this.#lastFault };
+  }
+
+  /**
+   * Inserts documents that have an `_id` of their own in one unordered bulk, durable on a majority when it resolves. A document whose `_id` is there already is
+   * success. Throws RejectedDocumentsError, or StoreError when it was not all done within `writeMsMax`: some of it may be.
+   */
+  async insert(section: Section, documents: readonly Document[]): Promise<void> {
+    const collection = this.#db.collection(section);
+    try {
+      await this.#bounded(collection.insertMany(documents, { ordered: false }));
+    } catch (error) {
+      const failure = insertFailure(section, documents.length, error);
+      if (failure instanceof StoreError) this.#noteFailure(failure);
+      if (failure !== null) throw failure;
+    }
+    this.#noteSuccess();
+  }
+
+  /** Reads; throws StoreError when MongoDB is away or slow. `ask` is called only when a server can be expected to answer. */
+  async read<T>(ask: (db: Db) => Promise<T>): Promise<T> {
+    await this.start();
+    if (!this.#isReachable) throw new StoreError('mongodb', this.#lastFault);
+    try {
+      return await this.#bounded(ask(this.#db));
+    } catch (error) {
+      throw error instanceof StoreError
+        ? error
+        : new StoreError('mongodb', describe(error), { cause: error });
+    }
+  }
+
+  /** The collection of a section, for this room only. */
+  collection<S extends Section>(section: S): Collection<SectionBson[S]> {
+    return this.#db.collection<SectionBson[S]>(section);
+  }
+
+  get #db(): Db {
+    // int64 as bigint: the only ones we store are amounts of money.
+    return this.#client.db(undefined, { useBigInt64: true, promoteBuffers: false });
+  }
+
+  /** The driver's monitors end with a failed connect, so until the first success the attempt is made again and again. */
+  async #connect(firstAttemptEnded: () => void): Promise<void> {
+    while (!this.#stopping.signal.aborted) {
+      try {
+        await this.#client.connect();
+        return;
+      } catch (error) {
+        this.#lastFault = describe(error);
+        this.#log.warn({ fault: this.#lastFault }, 'mongodb cannot be reached');
+      } finally {
+        firstAttemptEnded();
+      }
+      await sleep(this.#reconnectDelayMs, undefined, { signal: this.#stopping.signal }).catch(() => {});
+    }
+  }
+
+  async #bounded<T>(operation: Promise<T>): Promise<T> {
+    const settled = new AbortController();
+    const tooLate = sleep(this.#writeMsMax, undefined, { signal: settled.signal }).then(() => {
+      throw new StoreError('mongodb', `no answer within ${this.#writeMsMax} ms`);
+    });
+    try {
+      return await Promise.race([operation, tooLate]);
+    } finally {
+      // Whichever lost the race ends unheard.
+      operation.catch(() => {});
+      tooLate.catch(() => {});
+      settled.abort();
+    }
+  }
+
+  #noteFailure(failure: StoreError): void {
+    this.#failuresInRow += 1;
+    this.#lastFault = failure.message;
+    this.#announce();
+  }
+
+  #noteSuccess(): void {
+    this.#failuresInRow = 0;
+    this.#announce();
+  }
+
+  /** On each sign of life: announces, and probes a server that is there while its writes failed. */
+  #consider(): void {
+    this.#announce();
+    if (!this.#isReachable || this.isUp || this.#isProbing || this.#stopping.signal.aborted) return;
+    this.#isProbing = true;
+    const probe = this.#db
+      .collection<{ _id: string }>('probes')
+      .updateOne({ _id: 'tollgate' }, { $currentDate: { at: true } }, { upsert: true });
+    this.#bounded(probe)
+      .then(
+        () => this.#noteSuccess(),
+        (error: unknown) => {
+          this.#lastFault = describe(error);
+        },
+      )
+      .finally(() => {
+        this.#isProbing = false;
+      });
+  }
+
+  #announce(): void {
+    const { isUp } = this;
+    if (isUp === this.#wasUp || this.#stopping.signal.aborted) return;
+    this.#wasUp = isUp;
+    this.#log[isUp ? 'info' : 'warn'](
+      isUp ? {} : { fault: this.#lastFault },
+      `mongodb is ${isUp ? 'up' : 'away'}`,
+    );
+    for (const listener of this.#listeners) listener(isUp);
+  }
+}
+
+/** Options of every client of this room. Durable on a majority, because what is acknowledged next may be lost with it. */
+export function clientOptions(servers: Config['servers'], operationMsMax: number): MongoClientOptions {
+  return {
+    appName: 'tollgate',
+    writeConcern: { w: 'majority', journal: true },
+    // Our writes may be repeated as they are; the driver's own retry would cost a transaction record for each of them.
+    retryWrites: false,
+    connectTimeoutMS: servers.connectTimeoutMs,
+    serverSelectionTimeoutMS: Math.min(servers.connectTimeoutMs, operationMsMax),
+    waitQueueTimeoutMS: operationMsMax,
+    socketTimeoutMS: operationMsMax,
+  };
+}
+
+/**
+ * What a failed bulk means: null where each fault is a duplicate, which is success. The driver's error of a bulk carries the
+ * documents, so it never becomes a `cause`.
+ */
+function insertFailure(
+  section: Section,
+  count: number,
+  error: unknown,
+): StoreError | RejectedDocumentsError | null {
+  if (error instanceof StoreError) return error;
+  if (
+    error instanceof MongoInvalidArgumentError ||
+    error instanceof BSON.BSONError ||
+    error instanceof RangeError
+  ) {
+    // Refused before it was sent: beyond 16 MiB, or a value that BSON cannot hold. Which one it was is not said.
+    const all = Array.from({ length: count }, (_, i) => i);
+    return new RejectedDocumentsError(section, all, describe(error));
+  }
+  if (!(error instanceof MongoBulkWriteError)) {
+    return new StoreError('mongodb', describe(error), { cause: error });
+  }
+  const concern = error.result.getWriteConcernError();
+  const writeErrors = [error.writeErrors].flat();
+  if (concern !== undefined || writeErrors.length === 0) return new StoreError('mongodb', describe(error));
+  const faults = writeErrors.filter((fault) => fault.code !== DUPLICATE_KEY);
+  const passing = faults.find((fault) => PASSING_FAULTS.has(fault.code));
+  if (passing !== undefined) return new StoreError('mongodb', `write error ${passing.code}`);
+  const [first] = faults;
+  if (first === undefined) return null;
+  const indexes = faults.map((fault) => fault.index);
+  return new RejectedDocumentsError(section, indexes, `code ${first.code}`);
+}
+
+/** Class, code and message of what the driver threw; none of its messages quotes a document. */
+function describe(error: unknown): string {
+  if (!(error instanceof Error)) return 'unknown fault';
+  const code = error instanceof MongoServerError && error.code !== undefined ? ` ${error.code}` : '';
+  // A duplicate's message quotes a key, a validator's may quote more: the code says enough.
+  return error instanceof MongoBulkWriteError
+    ? `${error.name}${code}`
+    : `${error.name}${code}: ${error.message}`;
+}

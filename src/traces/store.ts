@@ -1,0 +1,115 @@
+import type { Document } from 'mongodb';
+import { TollgateError } from '../errors.ts';
+import { isUuidV7 } from '../ids.ts';
+import { TRACES_VIEW } from './collections.ts';
+import {
+  attemptKey,
+  decodeEvent,
+  decodeTrace,
+  jobKeyOf,
+  jobOf,
+  type RequestBson,
+  type TraceBson,
+} from './documents.ts';
+import type { MongoConnection } from './mongo.ts';
+import type { EventDocument, Trace, TraceStore } from './types.ts';
+
+type TimeQuery = Parameters<TraceStore['findByTime']>[0];
+
+/** Most events `findEvents` returns: a sender may repeat the same fault without end. */
+const EVENTS_MAX = 100;
+
+/** Look-up over MongoDB; no call takes longer than `traces.writeMsMax`. */
+export class MongoTraceStore implements TraceStore {
+  readonly #mongo: MongoConnection;
+
+  constructor(mongo: MongoConnection) {
+    this.#mongo = mongo;
+  }
+
+  async findJob(jobId: string, namespace?: string): Promise<Trace | null> {
+    if (!isUuidV7(jobId)) return null;
+    const one = { _id: jobKeyOf(jobId), ...(namespace === undefined ? {} : { namespace }) };
+    const [trace] = await this.#look([{ $match: one }]);
+    return trace ?? null;
+  }
+
+  /** Throws TollgateError (TG_CLI_USAGE) unless `account` or `namespace` is given: nothing else has an index. */
+  async findByTime(query: TimeQuery): Promise<Trace[]> {
+    return await this.#look(stagesByTime(query));
+  }
+
+  /** What happened to messages that named this job and became no request of it, oldest first; at most 100. */
+  async findEvents(jobId: string): Promise<EventDocument[]> {
+    const found = await this.#mongo.read(() =>
+      this.#mongo
+        .collection('events')
+        .find({ job: jobKeyOf(jobId) })
+        .sort({ at: 1, _id: 1 })
+        .limit(EVENTS_MAX)
+        .toArray(),
+    );
+    return found.map((event) => decodeEvent(event));
+  }
+
+  /** Those of `jobIds` whose request is not in MongoDB, for the audit. Some may still be in the spool. */
+  async findMissingRequests(jobIds: readonly string[]): Promise<string[]> {
+    const keys = jobIds.map((jobId) => jobKeyOf(jobId));
+    const found = await this.#mongo.read(() =>
+      this.#mongo
+        .collection('requests')
+        .find({ _id: { $in: keys } })
+        .project<Pick<RequestBson, '_id'>>({ _id: 1 })
+        .toArray(),
+    );
+    const present = new Set(found.map(({ _id }) => jobOf(_id)));
+    return jobIds.filter((jobId) => !present.has(jobId));
+  }
+
+  /** Those of `attempts` that have no document in MongoDB, for the audit. Some may still be in the spool. */
+  async findMissingAttempts<A extends { readonly job: string; readonly attempt: number }>(
+    attempts: readonly A[],
+  ): Promise<A[]> {
+    const keyOf = (each: A) => attemptKey(each.job, each.attempt);
+    const found = await this.#mongo.read(() =>
+      this.#mongo
+        .collection('attempts')
+        .find({ _id: { $in: attempts.map(keyOf) } })
+        .project<{ _id: string }>({ _id: 1 })
+        .toArray(),
+    );
+    const present = new Set(found.map(({ _id }) => _id));
+    return attempts.filter((each) => !present.has(keyOf(each)));
+  }
+
+  async #look(stages: readonly Document[]): Promise<Trace[]> {
+    const found = await this.#mongo.read((db) =>
+      db
+        .collection(TRACES_VIEW)
+        .aggregate<TraceBson>([...stages])
+        .toArray(),
+    );
+    return found.map((trace) => decodeTrace(trace));
+  }
+}
+
+/**
+ * What is asked of the view for a time range, newest first. MongoDB applies it before the view's own stages, by an index, so
+ * that only the requests which are returned are joined (a test reads its plan).
+ */
+export function stagesByTime({ account, namespace, fromMs, toMs, limit }: TimeQuery): Document[] {
+  if (account === undefined && namespace === undefined) {
+    throw new TollgateError('TG_CLI_USAGE', 'traces are looked up by account or by namespace');
+  }
+  return [
+    {
+      $match: {
+        ...(account === undefined ? {} : { account }),
+        ...(namespace === undefined ? {} : { namespace }),
+        at: { $gte: new Date(fromMs), $lt: new Date(toMs) },
+      },
+    },
+    { $sort: { at: -1 } },
+    { $limit: limit },
+  ];
+}
