@@ -54,8 +54,8 @@ function hasForbiddenKey(body: Buffer, text: string): boolean {
 
 const utf8 = new TextDecoder('utf-8', { fatal: true });
 
-function decode(body: Buffer): Parsed<unknown> {
-  if (body.length > BODY_BYTES_MAX)
+function decode(body: Buffer, bytesMax: number): Parsed<unknown> {
+  if (body.length > bytesMax)
     return { ok: false, fault: refusal('TG_MESSAGE_TOO_LARGE', 'body', `${body.length} bytes`) };
   if (isTooDeep(body)) return { ok: false, fault: refusal('TG_MESSAGE_TOO_DEEP', 'body') };
   try {
@@ -85,11 +85,14 @@ function describe(
   return refusal('TG_MESSAGE_INVALID', path.join('.').slice(0, 128), what);
 }
 
-/** Compiles `schema` once; the returned parser checks size, depth and keys before it parses, then the shape. */
-export function parserOf<S extends TSchema>(schema: S): Parser<Static<S>> {
+/**
+ * Compiles `schema` once; the returned parser checks size, depth and keys before it parses, then the shape. `bytesMax` is
+ * for who reads a message that we made around a client's and that may be a little larger.
+ */
+export function parserOf<S extends TSchema>(schema: S, bytesMax = BODY_BYTES_MAX): Parser<Static<S>> {
   const compiled = Compile(schema);
   return (body) => {
-    const decoded = decode(body);
+    const decoded = decode(body, bytesMax);
     if (!decoded.ok) return decoded;
     if (compiled.Check(decoded.value)) return { ok: true, value: decoded.value };
     const fault = describe(compiled.Errors(decoded.value));
