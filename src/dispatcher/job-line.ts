@@ -5,15 +5,16 @@ import { StoreError } from '../errors.ts';
 import { uuidV7TimeMs } from '../ids.ts';
 import type { CreditLocks } from '../ledger/types.ts';
 import type { Directory } from '../network/types.ts';
-import type { Log, Metrics } from '../ops/types.ts';
+import type { Log, Metrics, Stage } from '../ops/types.ts';
 import type { TraceSink, TraceStore } from '../traces/types.ts';
 import type { LeaseName, SlotLeases } from '../workers/types.ts';
 import { admitBatch } from './admission.ts';
 import { Batcher } from './batcher.ts';
 import { dispatch } from './dispatch.ts';
 import { buryDead, countExits, farewell, replyToExits, traceBatch } from './leave.ts';
-import { lock, leaseOf } from './lock.ts';
-import { endUnlocked, lookUp } from './look-up.ts';
+import { InFlight } from './in-flight.ts';
+import { leaseOf, lock } from './lock.ts';
+import { type Ending, endUnlocked, lookUp } from './look-up.ts';
 import { PriorityQueue } from './priority-queue.ts';
 import type { Replier } from './replies.ts';
 import { reserve } from './reserve.ts';
@@ -40,6 +41,12 @@ export interface JobLineDeps {
 /** Pause before a nacked or unconfirmed dispatch is sent again, in milliseconds; its start window bounds how often. */
 const RESEND_MS = 100;
 
+/** A batch on its way: what came, and what has left so far. */
+interface Batch {
+  readonly arrivals: readonly Arrival[];
+  readonly exits: Exit[];
+}
+
 /**
  * The way out: from a delivered job to a dispatched one. `#stages` is the whole story, read it first.
  *
@@ -51,9 +58,7 @@ export class JobLine {
   readonly #deps: JobLineDeps;
   readonly #waiting: PriorityQueue<Arrival>;
   readonly #batcher: Batcher<Arrival>;
-  /** Ids between admit and their last stage: a second delivery of one waits in `#twins` until the first is through. */
-  readonly #inFlight = new Set<string>();
-  readonly #twins = new Map<string, Arrival[]>();
+  readonly #inFlight = new InFlight();
   readonly #timers = new Set<NodeJS.Timeout>();
   #isOpen = true;
 
@@ -63,7 +68,7 @@ export class JobLine {
     this.#batcher = new Batcher(
       deps.bounds,
       (countMax) => this.#waiting.take(countMax),
-      (batch) => this.#run(batch),
+      (arrivals) => this.#run(arrivals),
     );
   }
 
@@ -72,21 +77,21 @@ export class JobLine {
     return this.#waiting.size;
   }
 
-  /** Jobs inside a batch, or waiting for a confirm to be asked for again. */
+  /** Jobs inside a batch, or whose dispatch waits to be sent again. */
   get inFlight(): number {
     return this.#inFlight.size;
   }
 
-  /** Takes a delivery. Its prefetch is the bound of what waits here. */
+  /** Takes a delivery. Its consumer's prefetch bounds what waits here. */
   offer(arrival: Arrival): void {
-    if (!this.#isOpen) return arrival.delivery.requeue();
+    if (!this.#isOpen) return this.#answer(arrival, 'requeue');
     this.#waiting.push(arrival);
     this.#batcher.nudge();
   }
 
-  /** Puts back in front those that were held for a slot. */
+  /** Puts back in front those that were held for a slot, in their order. */
   offerAgain(arrivals: readonly Arrival[]): void {
-    if (!this.#isOpen) return arrivals.forEach((arrival) => arrival.delivery.requeue());
+    if (!this.#isOpen) return arrivals.forEach((arrival) => this.#answer(arrival, 'requeue'));
     this.#waiting.putBack(arrivals);
     this.#batcher.nudge();
   }
@@ -95,96 +100,69 @@ export class JobLine {
   async stop(): Promise<void> {
     this.#isOpen = false;
     for (const timer of this.#timers) clearTimeout(timer);
-    for (const arrival of this.#waiting.take(this.#waiting.size)) arrival.delivery.requeue();
+    for (const arrival of this.#waiting.take(this.#waiting.size)) this.#answer(arrival, 'requeue');
     await this.#batcher.close();
-    for (const twins of this.#twins.values()) for (const twin of twins) twin.delivery.requeue();
+    for (const arrival of this.#inFlight.drain()) this.#answer(arrival, 'requeue');
   }
 
-  /** The stages. Each takes what the one before let through; what leaves on the way is gathered in `exits`. */
-  async #stages(arrivals: readonly Arrival[], exits: Exit[]): Promise<void> {
-    const admitted = await this.#admit(arrivals, exits); //              bytes → a job that may ask for money
-    const looked = await this.#lookUp(admitted, exits); //               delivered before? then obey the first answer
-    const reserved = await this.#reserve(looked.fresh, exits); //        one slot each (Redis)
-    const locked = await this.#lock(reserved, exits); //                 COMMIT of the credit locks (PostgreSQL)
-    const sent = await this.#dispatch([...looked.again, ...locked], exits); // to the node's queue, confirmed (RabbitMQ)
-    await this.#finish(sent, exits); //                                  reply to those that left, trace, acknowledge
+  /** The stages. Each takes what the one before let through; what leaves on the way is gathered in `batch.exits`. */
+  async #stages(batch: Batch): Promise<void> {
+    const { jobs, endings } = await this.#admit(batch); //          bytes → a job that may ask for money
+    const { fresh, again } = await this.#lookUp(batch, jobs, endings); // came before? then the first answer holds
+    const reserved = await this.#reserve(batch, fresh); //          one slot each (Redis)
+    const locked = await this.#lock(batch, reserved); //            COMMIT of the credit locks (PostgreSQL)
+    const sent = await this.#dispatch(batch, [...again, ...locked]); // to the node's queue, confirmed (RabbitMQ)
+    await this.#finish(sent, batch.exits); //                       reply to those that left, trace, acknowledge
   }
 
   async #run(arrivals: readonly Arrival[]): Promise<void> {
-    const exits: Exit[] = [];
     try {
-      await this.#stages(arrivals, exits);
+      await this.#stages({ arrivals, exits: [] });
     } catch (error) {
-      if (!(error instanceof StoreError)) throw error;
       this.#handBack(arrivals, error);
     }
   }
 
-  async #admit(arrivals: readonly Arrival[], exits: Exit[]): Promise<{ on: Admitted[]; again: Locked[] }> {
-    const { clock, metrics } = this.#deps;
-    const startMs = clock.monotonicMs();
-    const batch = await this.#deps.stages.run(
-      'admit',
-      arrivals.length,
-      () => anyLive(arrivals),
-      () => admitBatch(arrivals, this.#deps),
+  async #admit(batch: Batch): Promise<{ jobs: readonly Admitted[]; endings: ReadonlyMap<Ending, Exit> }> {
+    const { arrivals } = batch;
+    const admitted = await this.#call(batch, 'admit', arrivals.length, () =>
+      admitBatch(arrivals, this.#deps),
     );
-    exits.push(...batch.off);
-    const on = batch.on.filter((one) => this.#claim(one.arrival));
-    const endings = [...batch.endings.keys()].filter((one) => this.#claim(one.known.arrival));
-    if (endings.length === 0) return { on, again: [] };
-    const ended = await this.#deps.stages.run(
-      'lock',
-      endings.length,
-      () => anyLive(arrivals),
-      () => endUnlocked(endings, batch.endings, this.#deps),
-    );
-    exits.push(...ended.off);
-    metrics.stage('admit', 0, clock.monotonicMs() - startMs);
-    return { on, again: [...ended.again] };
+    batch.exits.push(...admitted.off);
+    return {
+      jobs: admitted.on.filter((one) => this.#inFlight.claim(one.arrival)),
+      endings: new Map([...admitted.endings].filter(([one]) => this.#inFlight.claim(one.known.arrival))),
+    };
   }
 
   async #lookUp(
-    admitted: { on: Admitted[]; again: Locked[] },
-    exits: Exit[],
-  ): Promise<{ fresh: readonly Admitted[]; again: Locked[] }> {
-    if (!admitted.on.some((one) => one.arrival.delivery.redelivered))
-      return { fresh: admitted.on, again: admitted.again };
-    const found = await this.#deps.stages.run(
-      'lock',
-      admitted.on.length,
-      () => anyLive(admitted.on.map((one) => one.arrival)),
-      () => lookUp(admitted.on, this.#deps),
-    );
-    exits.push(...found.off);
-    return { fresh: found.fresh, again: [...admitted.again, ...found.again] };
+    batch: Batch,
+    jobs: readonly Admitted[],
+    endings: ReadonlyMap<Ending, Exit>,
+  ): Promise<{ fresh: readonly Admitted[]; again: readonly Locked[] }> {
+    const hasBefore = jobs.some((one) => one.arrival.delivery.redelivered);
+    if (!hasBefore && endings.size === 0) return { fresh: jobs, again: [] };
+    const found = await this.#call(batch, 'lock', jobs.length, () => lookUp(jobs, this.#deps));
+    const ended = await this.#call(batch, 'lock', endings.size, () => endUnlocked(endings, this.#deps));
+    batch.exits.push(...found.off, ...ended.off);
+    return { fresh: found.fresh, again: [...found.again, ...ended.again] };
   }
 
-  async #reserve(admitted: readonly Admitted[], exits: Exit[]): Promise<readonly Reserved[]> {
-    if (admitted.length === 0) return [];
-    const split = await this.#deps.stages.run(
-      'reserve',
-      admitted.length,
-      () => anyLive(admitted.map((one) => one.arrival)),
-      () => reserve(admitted, this.#deps.slots),
-    );
-    exits.push(...split.off);
+  async #reserve(batch: Batch, fresh: readonly Admitted[]): Promise<readonly Reserved[]> {
+    if (fresh.length === 0) return [];
+    const split = await this.#call(batch, 'reserve', fresh.length, () => reserve(fresh, this.#deps.slots));
+    batch.exits.push(...split.off);
     return split.on;
   }
 
-  async #lock(reserved: readonly Reserved[], exits: Exit[]): Promise<readonly Locked[]> {
+  async #lock(batch: Batch, reserved: readonly Reserved[]): Promise<readonly Locked[]> {
     if (reserved.length === 0) return [];
     try {
-      const batch = await this.#deps.stages.run(
-        'lock',
-        reserved.length,
-        () => anyLive(reserved.map((one) => one.admitted.arrival)),
-        () => lock(reserved, this.#deps),
-      );
-      exits.push(...batch.off);
-      await this.#release(batch.give);
-      if (batch.repriced.length > 0) await this.#askAgain(batch.repriced);
-      return batch.on;
+      const locked = await this.#call(batch, 'lock', reserved.length, () => lock(reserved, this.#deps));
+      batch.exits.push(...locked.off);
+      await this.#release(locked.give);
+      if (locked.repriced.length > 0) await this.#admitAgain(locked.repriced);
+      return locked.on;
     } catch (error) {
       // Whether the locks committed is unknown; the redelivery looks them up. Slots are only advice, so they go back now.
       await this.#release(reserved.filter((one) => one.isTaken).map(leaseOf));
@@ -192,18 +170,13 @@ export class JobLine {
     }
   }
 
-  async #dispatch(locked: readonly Locked[], exits: Exit[]): Promise<readonly Dispatched[]> {
+  async #dispatch(batch: Batch, locked: readonly Locked[]): Promise<readonly Dispatched[]> {
     if (locked.length === 0) return [];
-    const batch = await this.#deps.stages.run(
-      'dispatch',
-      locked.length,
-      () => anyLive(locked.map((one) => one.admitted.arrival)),
-      () => dispatch(locked, this.#deps),
-    );
-    if (batch.returned.length > 0) exits.push(...(await this.#endReturned(batch.returned)));
-    for (const one of batch.again) this.#sendAgain(one);
-    for (const { locked: one, dispatchMs } of batch.on) this.#countDispatch(one, dispatchMs);
-    return batch.on;
+    const sent = await this.#call(batch, 'dispatch', locked.length, () => dispatch(locked, this.#deps));
+    if (sent.returned.length > 0) batch.exits.push(...(await this.#endReturned(batch, sent.returned)));
+    for (const one of sent.again) this.#dispatchAgain(one);
+    for (const one of sent.on) this.#countDispatch(one);
+    return sent.on;
   }
 
   async #finish(sent: readonly Dispatched[], exits: readonly Exit[]): Promise<void> {
@@ -212,130 +185,115 @@ export class JobLine {
     await traceBatch(sent, settled, this.#deps);
     countExits(settled, this.#deps.metrics);
     for (const { locked } of sent) {
-      locked.admitted.arrival.delivery.acknowledge();
-      this.#free(locked.admitted.identity.jobId);
+      this.#answer(locked.admitted.arrival, 'acknowledge');
     }
     for (const exit of settled) this.#part(exit);
   }
 
-  /** Answers the broker for one that left, frees its id, and lets a twin of it in. */
+  /** Answers the broker for one that left, and frees its id. */
   #part(exit: Exit): void {
-    const { arrival } = exit;
-    if (arrival.parsed) this.#free(arrival.parsed.id);
-    switch (farewell(exit)) {
+    const { arrival, outcome } = exit;
+    const goodbye = farewell(exit);
+    switch (goodbye) {
       case 'acknowledge':
-        return arrival.delivery.acknowledge();
       case 'requeue':
-        return arrival.delivery.requeue();
+        return this.#answer(arrival, goodbye);
       case 'hold':
-        return arrival.room.hold([arrival]);
+        this.#free(arrival);
+        return arrival.room.hold(arrival);
       case 'ask_again':
+        this.#free(arrival);
         arrival.asked += 1;
-        return this.#after(exit.outcome.kind === 'later' ? exit.outcome.delayMs : 0, () =>
-          this.offer(arrival),
-        );
+        return this.#after(outcome.kind === 'later' ? outcome.delayMs : 0, () => this.offer(arrival));
     }
   }
 
-  /** A server stayed away: the broker keeps these jobs, and brings them again as redelivered. */
-  #handBack(arrivals: readonly Arrival[], error: StoreError): void {
+  /** A server stayed away: the broker keeps these jobs, and brings them again marked as redelivered. */
+  #handBack(arrivals: readonly Arrival[], error: unknown): void {
+    if (!(error instanceof StoreError)) throw error;
     this.#deps.log.warn(
       { jobs: arrivals.length, store: error.store, reason: error.message },
       'batch handed back',
     );
-    for (const arrival of arrivals) {
-      if (arrival.parsed) this.#free(arrival.parsed.id);
-      arrival.delivery.requeue();
+    for (const arrival of arrivals.filter((one) => !this.#inFlight.isParked(one))) {
+      this.#answer(arrival, 'requeue');
     }
   }
 
+  /** Answers the broker and frees the id. The only place that does either at the end of a job. */
+  #answer(arrival: Arrival, how: 'acknowledge' | 'requeue'): void {
+    arrival.delivery[how]();
+    arrival.room.left(arrival);
+    this.#free(arrival);
+  }
+
   /** The node's queue is gone: the job ends here, its lock void, and the client hears that it may try again. */
-  async #endReturned(returned: readonly Locked[]): Promise<Exit[]> {
-    const answers = await this.#deps.stages.run(
-      'lock',
-      returned.length,
-      () => true,
-      () =>
-        this.#deps.locks.endJobs(
-          returned.map(({ admitted, attempt, node, session }) => ({
-            jobId: admitted.identity.jobId,
-            attempt,
-            node,
-            session,
-            code: 'TG_NODE_UNREACHABLE' as const,
-            isReplyOwed: false,
-          })),
-        ),
+  async #endReturned(batch: Batch, returned: readonly Locked[]): Promise<Exit[]> {
+    const leases = returned.map(({ admitted, attempt, node, session }) => ({
+      jobId: admitted.identity.jobId,
+      attempt,
+      node,
+      session,
+    }));
+    const requests = leases.map((lease) => ({
+      ...lease,
+      code: 'TG_NODE_UNREACHABLE' as const,
+      isReplyOwed: false,
+    }));
+    const answers = await this.#call(batch, 'lock', requests.length, () =>
+      this.#deps.locks.endJobs(requests),
     );
-    await this.#release(
-      returned.map(({ admitted, attempt, node, session }) => ({
-        jobId: admitted.identity.jobId,
-        attempt,
-        node,
-        session,
-      })),
-    );
+    await this.#release(leases);
     return returned.map((locked, i): Exit => {
-      const answer = answers[i];
       const { arrival } = locked.admitted;
+      const answer = answers[i];
       if (answer?.kind === 'ended') return { arrival, outcome: { kind: 'failed', job: answer.job, locked } };
       return { arrival, outcome: { kind: 'done' } };
     });
   }
 
-  /** Sends the same attempt again a little later, apart from the batch, until its start window closes. */
-  #sendAgain(one: Locked): void {
-    const { arrival, identity } = one.admitted;
-    if (!arrival.delivery.isLive) return this.#free(identity.jobId);
+  /** Sends the same attempt again a little later, apart from its batch, until its start window closes. */
+  #dispatchAgain(one: Locked): void {
+    const { arrival } = one.admitted;
+    if (!arrival.delivery.isLive) return this.#free(arrival);
     this.#after(RESEND_MS, () => {
-      const exits: Exit[] = [];
-      this.#dispatch([one], exits)
-        .then((sent) => this.#finish(sent, exits))
-        .catch((error: unknown) => {
-          if (!(error instanceof StoreError)) throw error;
-          this.#handBack([arrival], error);
-        });
+      const batch: Batch = { arrivals: [arrival], exits: [] };
+      this.#dispatch(batch, [one])
+        .then((sent) => this.#finish(sent, batch.exits))
+        .catch((error: unknown) => this.#handBack([arrival], error));
     });
   }
 
   /** The price moved between admit and lock: a fresh directory, then from the start. */
-  async #askAgain(repriced: readonly Reserved[]): Promise<void> {
+  async #admitAgain(repriced: readonly Reserved[]): Promise<void> {
     await this.#deps.directory.refresh();
     for (const { admitted } of repriced) {
-      this.#free(admitted.identity.jobId);
+      this.#free(admitted.arrival);
       this.#after(RESEND_MS, () => this.offer(admitted.arrival));
     }
   }
 
-  /** Gives slots back; if Redis is away they come free by their lease's end. */
+  /** Gives slots back; if Redis is away they come free when their lease ends. */
   async #release(leases: readonly LeaseName[]): Promise<void> {
     if (leases.length === 0) return;
     try {
       await this.#deps.slots.releaseBatch(leases);
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;
-      this.#deps.log.warn({ slots: leases.length, reason: error.message }, 'slots left to their lease end');
+      this.#deps.log.warn(
+        { slots: leases.length, reason: error.message },
+        'slots left to the end of their lease',
+      );
     }
   }
 
-  /** True if the job may go on now; a twin of a job in flight is parked until that one is through. */
-  #claim(arrival: Arrival): boolean {
-    const id = arrival.parsed?.id;
-    if (id === undefined) return true;
-    if (!this.#inFlight.has(id)) {
-      this.#inFlight.add(id);
-      return true;
-    }
-    this.#twins.set(id, [...(this.#twins.get(id) ?? []), arrival]);
-    return false;
+  #call<T>(batch: Batch, stage: Stage, jobs: number, call: () => Promise<T>): Promise<T> {
+    return this.#deps.stages.run(stage, jobs, () => anyLive(batch.arrivals), call);
   }
 
-  #free(id: string): void {
-    this.#inFlight.delete(id);
-    const twins = this.#twins.get(id);
-    if (!twins) return;
-    this.#twins.delete(id);
-    this.offerAgain(twins);
+  #free(arrival: Arrival): void {
+    const twins = this.#inFlight.free(arrival);
+    if (twins.length > 0) this.offerAgain(twins);
   }
 
   #after(delayMs: number, call: () => void): void {
@@ -346,9 +304,9 @@ export class JobLine {
     this.#timers.add(timer);
   }
 
-  #countDispatch({ admitted }: Locked, dispatchMs: number | null): void {
+  #countDispatch({ locked, dispatchMs }: Dispatched): void {
     if (dispatchMs === null) return;
-    const waitMs = this.#deps.clock.nowMs() - uuidV7TimeMs(admitted.identity.jobId);
+    const waitMs = this.#deps.clock.nowMs() - uuidV7TimeMs(locked.admitted.identity.jobId);
     this.#deps.metrics.dispatched(Math.max(0, waitMs), dispatchMs);
   }
 }

@@ -59,22 +59,21 @@ export async function lookUp(admitted: readonly Admitted[], deps: LookUpDeps): P
  * the inserter gives this answer; for an existing row the first answer holds. Source: design [5], [19].
  */
 export async function endUnlocked(
-  endings: readonly Ending[],
-  why: ReadonlyMap<Ending, Exit>,
+  endings: ReadonlyMap<Ending, Exit>,
   deps: LookUpDeps,
 ): Promise<Omit<LookUp, 'fresh'>> {
-  if (endings.length === 0) return { again: [], off: [] };
+  if (endings.size === 0) return { again: [], off: [] };
   const again: Locked[] = [];
   const off: Exit[] = [];
   const askedMs = deps.clock.monotonicMs();
-  const answers = await deps.locks.endUnlockedBatch(endings.map((ending) => ending.request));
-  for (const [i, ending] of endings.entries()) {
+  const entries = [...endings];
+  const answers = await deps.locks.endUnlockedBatch(entries.map(([ending]) => ending.request));
+  for (const [i, [{ known }, exit]] of entries.entries()) {
     const answer = answers[i] as EndUnlockedAnswer;
-    const exit = why.get(ending) as Exit;
     if (answer.kind === 'recorded') off.push(exit);
-    else if (answer.kind === 'conflict') off.push(conflictExit(ending.known, answer.field));
-    else if (answer.kind === 'refused') off.push(unrecorded(ending.known, answer.code));
-    else await sort(ending.known, answer, askedMs, deps, again, off);
+    else if (answer.kind === 'conflict') off.push(conflictExit(known, answer.field));
+    else if (answer.kind === 'refused') off.push(unrecorded(known, answer.code));
+    else await sort(known, answer, askedMs, deps, again, off);
   }
   return { again, off };
 }

@@ -13,12 +13,14 @@ import type { Choice } from '../workers/types.ts';
  */
 export type Source = 'pool' | 'unroutable' | 'expired';
 
-/** Where deliveries that must wait for a slot are kept; the pool's intake. */
+/** Where a delivery came from, and where it waits when there is no slot for it. */
 export interface WaitingRoom {
   /** Takes back an arrival that found no slot; it is offered again on a wake-up, or handed back to the broker. */
-  hold(arrivals: readonly Arrival[]): void;
-  /** Jobs of this pool got slots just now: there is movement. */
+  hold(arrival: Arrival): void;
+  /** Jobs of this room got slots just now: there is movement. */
   placed(count: number): void;
+  /** The broker was answered: the arrival's bytes are no longer ours. */
+  left(arrival: Arrival): void;
 }
 
 /** One job delivery on its way through the stages. */

@@ -1,0 +1,204 @@
+import type { Broker, ConsumerChannel, Consumption, Delivery } from '../broker/types.ts';
+import type { Clock } from '../clock.ts';
+import type { Config } from '../config-schema.ts';
+import { jobQueue, PRIORITIES, type Priority } from '../contracts/names.ts';
+import { StoreError } from '../errors.ts';
+import type { Log } from '../ops/types.ts';
+import type { ByteBudget } from './byte-budget.ts';
+import type { JobLine } from './job-line.ts';
+import { PriorityQueue } from './priority-queue.ts';
+import type { Arrival, WaitingRoom } from './types.ts';
+
+/** Slots of a pool's live workers. */
+export interface PoolSlots {
+  readonly total: number;
+  readonly free: number;
+}
+
+/** How many held jobs a wake-up lets try; every one placed lets another try. */
+const WAKE_JOBS = 64;
+
+interface PoolIntakeDeps {
+  readonly broker: Broker;
+  readonly line: Pick<JobLine, 'offer' | 'offerAgain'>;
+  readonly bounds: Config['line'];
+  readonly budget: ByteBudget;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/**
+ * The consumer of one pool's two queues. States and moves:
+ *
+ *     paused ──free slot──▶ open ──no slot──▶ full ──slot──▶ open
+ *        ▲                                     │
+ *        └──── no slot for pauseAfterMs: cancel the consumers, hand everything back in order ◀┘
+ *
+ * paused: no consumer; jobs wait in RabbitMQ, where they are durable, ordered and visible, and where `wait_ms` is judged.
+ * open:   deliveries go straight to the line.
+ * full:   deliveries wait here, unacknowledged; a wake-up lets the first of them try again.
+ * Nothing is held longer than `holdMsMax`, and a pool without a worker is never consumed. Source: design [16], [18].
+ */
+export class PoolIntake implements WaitingRoom {
+  readonly pool: string;
+  readonly #deps: PoolIntakeDeps;
+  readonly #held: PriorityQueue<Arrival>;
+  #state: 'paused' | 'open' | 'full' = 'paused';
+  #channel: ConsumerChannel | null = null;
+  #consumptions: Consumption[] = [];
+  /** Monotonic time of the last placement, or of the moment the pool became full. */
+  #movedMs = 0;
+  #bytes = 0;
+  /** The change of state under way; one at a time. */
+  #changing: Promise<void> | null = null;
+
+  constructor(pool: string, deps: PoolIntakeDeps) {
+    this.pool = pool;
+    this.#deps = deps;
+    this.#held = new PriorityQueue(deps.bounds.batchShare);
+  }
+
+  get state(): 'paused' | 'open' | 'full' {
+    return this.#state;
+  }
+
+  get held(): number {
+    return this.#held.size;
+  }
+
+  hold(arrival: Arrival): void {
+    if (this.#state === 'paused' || !arrival.delivery.isLive) return this.#handBack([arrival]);
+    if (this.#state === 'open') {
+      this.#state = 'full';
+      this.#movedMs = this.#deps.clock.monotonicMs();
+    }
+    this.#held.push(arrival);
+  }
+
+  placed(count: number): void {
+    this.#movedMs = this.#deps.clock.monotonicMs();
+    this.#offerHeld(count);
+  }
+
+  left(arrival: Arrival): void {
+    if (arrival.delivery.isLive) this.#count(-arrival.delivery.body.length);
+  }
+
+  /** A slot came free somewhere in the pool. */
+  wake(): void {
+    this.#offerHeld(WAKE_JOBS);
+  }
+
+  /** Regular look, a few times a second: resume, pause, let the held try again, and give up what was held for too long. */
+  look(slots: PoolSlots | undefined): void {
+    if (this.#state === 'paused') {
+      if ((slots?.free ?? 0) > 0 && !this.#deps.budget.isOver)
+        this.#change(() => this.#resume(slots?.total ?? 0));
+      return;
+    }
+    const nowMs = this.#deps.clock.monotonicMs();
+    const isStuck = this.#state === 'full' && nowMs - this.#movedMs > this.#deps.bounds.pauseAfterMs;
+    if (isStuck || this.#deps.budget.isOver) return this.#change(() => this.#pause());
+    this.#handBack(this.#held.remove((arrival) => this.#isHeldTooLong(arrival, nowMs)));
+    this.#offerHeld(WAKE_JOBS);
+  }
+
+  /** Cancels the consumers and hands back what has not begun. */
+  async stop(): Promise<void> {
+    await this.#changing;
+    await this.#pause();
+    await this.#channel?.close().catch(() => undefined);
+    this.#channel = null;
+  }
+
+  #receive(delivery: Delivery, priority: Priority): void {
+    const arrival: Arrival = { delivery, source: 'pool', priority, room: this, parsed: null, asked: 0 };
+    this.#count(delivery.body.length);
+    if (this.#state === 'paused') this.#handBack([arrival]);
+    else if (this.#state === 'full') this.#held.push(arrival);
+    else this.#deps.line.offer(arrival);
+  }
+
+  #offerHeld(countMax: number): void {
+    if (this.#held.size === 0) return;
+    const again = this.#held.take(countMax);
+    if (this.#held.size === 0) this.#state = 'open';
+    this.#deps.line.offerAgain(again);
+  }
+
+  /** The broker judges `wait_ms` only at the head of its queue, so a job past it goes back there. */
+  #isHeldTooLong({ delivery, parsed }: Arrival, nowMs: number): boolean {
+    const heldMs = nowMs - delivery.receivedMs;
+    return (
+      heldMs > this.#deps.bounds.holdMsMax || heldMs > (parsed?.limits.wait_ms ?? Number.POSITIVE_INFINITY)
+    );
+  }
+
+  #change(move: () => Promise<void>): void {
+    if (this.#changing) return;
+    this.#changing = move()
+      .catch((error: unknown) => {
+        if (!(error instanceof StoreError)) throw error;
+        this.#deps.log.debug({ pool: this.pool, reason: error.message }, 'intake waits for the broker');
+      })
+      .finally(() => {
+        this.#changing = null;
+      });
+  }
+
+  async #resume(slotsTotal: number): Promise<void> {
+    if (!this.#deps.broker.isUp) return;
+    const { prefetchMin, prefetchMax } = this.#deps.bounds;
+    const prefetch = Math.min(Math.max(slotsTotal, prefetchMin), prefetchMax);
+    const channel = this.#channel ?? (await this.#open());
+    this.#state = 'open';
+    this.#movedMs = this.#deps.clock.monotonicMs();
+    for (const priority of PRIORITIES) {
+      const queue = jobQueue(this.pool, priority);
+      const consumption = await channel.consume(
+        queue,
+        prefetch,
+        (delivery) => this.#receive(delivery, priority),
+        () => this.#gone(channel),
+      );
+      this.#consumptions.push(consumption);
+    }
+    this.#deps.log.debug({ pool: this.pool, prefetch }, 'intake open');
+  }
+
+  async #open(): Promise<ConsumerChannel> {
+    const channel = await this.#deps.broker.openChannel(() => this.#gone(channel));
+    this.#channel = channel;
+    return channel;
+  }
+
+  /** The channel went, and with it every delivery in our hands: the broker brings them again. */
+  #gone(channel: ConsumerChannel): void {
+    if (this.#channel !== channel) return;
+    this.#channel = null;
+    this.#consumptions = [];
+    this.#state = 'paused';
+    this.#held.take(this.#held.size);
+    this.#count(-this.#bytes);
+  }
+
+  async #pause(): Promise<void> {
+    const consumptions = this.#consumptions;
+    this.#consumptions = [];
+    this.#state = 'paused';
+    await Promise.all(consumptions.map((one) => one.cancel()));
+    this.#handBack(this.#held.take(this.#held.size));
+  }
+
+  #handBack(arrivals: readonly Arrival[]): void {
+    for (const arrival of arrivals) {
+      arrival.delivery.requeue();
+      this.left(arrival);
+    }
+  }
+
+  #count(bytes: number): void {
+    this.#bytes += bytes;
+    this.#deps.budget.add(bytes);
+  }
+}

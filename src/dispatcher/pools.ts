@@ -1,0 +1,108 @@
+import type { Broker } from '../broker/types.ts';
+import type { Clock } from '../clock.ts';
+import type { Config } from '../config-schema.ts';
+import { StoreError } from '../errors.ts';
+import type { Directory } from '../network/types.ts';
+import type { Log, Service } from '../ops/types.ts';
+import type { SlotLeases } from '../workers/types.ts';
+import type { ByteBudget } from './byte-budget.ts';
+import type { JobLine } from './job-line.ts';
+import { PoolIntake } from './pool-intake.ts';
+
+interface PoolsDeps {
+  readonly broker: Broker;
+  /** Declares both queues of a pool; may be called again and again. */
+  readonly declarePool: (pool: string) => Promise<void>;
+  readonly directory: Directory;
+  readonly slots: SlotLeases;
+  readonly line: Pick<JobLine, 'offer' | 'offerAgain'>;
+  readonly bounds: Config['line'];
+  readonly budget: ByteBudget;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** One intake per model of the directory; looks at the slots of all pools with one call to Redis, a few times a second. */
+export class Pools implements Service {
+  readonly #deps: PoolsDeps;
+  readonly #pools = new Map<string, PoolIntake>();
+  #endSubscriptions: (() => void)[] = [];
+  #timer: NodeJS.Timeout | null = null;
+  #isLooking = false;
+  #mustLookAgain = false;
+  #isRunning = false;
+
+  constructor(deps: PoolsDeps) {
+    this.#deps = deps;
+  }
+
+  /** Every intake, for metrics and health. */
+  get intakes(): readonly PoolIntake[] {
+    return [...this.#pools.values()];
+  }
+
+  async start(): Promise<void> {
+    const { directory, slots, bounds } = this.#deps;
+    this.#isRunning = true;
+    await this.#addNew();
+    this.#endSubscriptions = [
+      directory.onChange(() => void this.#look()),
+      slots.onWake((pool) => this.#wake(pool)),
+    ];
+    const everyMs = Math.min(bounds.retryPausedMs, bounds.pauseAfterMs) / 2;
+    this.#timer = setInterval(() => void this.#look(), everyMs);
+    await this.#look();
+  }
+
+  async stop(): Promise<void> {
+    this.#isRunning = false;
+    if (this.#timer) clearInterval(this.#timer);
+    for (const end of this.#endSubscriptions) end();
+    this.#endSubscriptions = [];
+    await Promise.all(this.intakes.map((intake) => intake.stop()));
+  }
+
+  #wake(pool: string): void {
+    const intake = this.#pools.get(pool);
+    if (intake?.state === 'paused') void this.#look();
+    else intake?.wake();
+  }
+
+  /** One look at a time; a wake-up during one makes another follow it. */
+  async #look(): Promise<void> {
+    if (this.#isLooking) {
+      this.#mustLookAgain = true;
+      return;
+    }
+    this.#isLooking = true;
+    try {
+      do {
+        this.#mustLookAgain = false;
+        await this.#lookOnce();
+      } while (this.#mustLookAgain && this.#isRunning);
+    } finally {
+      this.#isLooking = false;
+    }
+  }
+
+  async #lookOnce(): Promise<void> {
+    try {
+      await this.#addNew();
+      const slots = await this.#deps.slots.poolSlots();
+      if (!this.#isRunning) return;
+      for (const [pool, intake] of this.#pools) intake.look(slots.get(pool));
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+      this.#deps.log.debug({ reason: error.message }, 'pools wait for a server');
+    }
+  }
+
+  /** A pool's queues are declared before anything consumes them, and stay when its model is retired: jobs may wait there. */
+  async #addNew(): Promise<void> {
+    for (const { model } of this.#deps.directory.models()) {
+      if (this.#pools.has(model)) continue;
+      await this.#deps.declarePool(model);
+      this.#pools.set(model, new PoolIntake(model, this.#deps));
+    }
+  }
+}
