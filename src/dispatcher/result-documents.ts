@@ -1,0 +1,100 @@
+import { createHash } from 'node:crypto';
+import { CODES, type Code } from '../errors.ts';
+import type { Directory } from '../network/types.ts';
+import type { AttemptDocument, EventDocument } from '../traces/types.ts';
+import { addressed, failureReply, successReply } from './replies.ts';
+import type { IdleResult, SettledResult } from './settle.ts';
+import type { AddressedReply } from './types.ts';
+import type { RefusedResult, VerifiedResult } from './verify.ts';
+
+/** The answer to the client, or null if it gave no address. Account, namespace and address come from the ledger. */
+export function resultReply({ verified, job }: SettledResult, directory: Directory): AddressedReply | null {
+  const { output, usage } = verified.result;
+  if (job.state !== 'succeeded' || output === null) {
+    return addressed(job, failureReply(job.jobId, job.state, job.code ?? 'TG_WORKER_ERROR'));
+  }
+  const modelVersion = directory.modelVersion(job.modelVersionId)?.version ?? null;
+  return addressed(job, successReply({ ...job, modelVersion }, output, usage));
+}
+
+/** What the attempt produced: the answer, its tokens with their times, the evidence. */
+export function attemptDocument({ verified, job }: SettledResult): AttemptDocument {
+  const { result } = verified;
+  return {
+    job: job.jobId,
+    attempt: job.attempt,
+    namespace: job.namespace,
+    node: result.node,
+    session: result.session,
+    outcome: result.status,
+    code: job.code,
+    endedAtMs: job.endedAtMs,
+    chargedMicro: job.chargedMicro,
+    lockedMicro: job.lockedMicro,
+    result: {
+      text: result.output?.text ?? null,
+      finishReason: result.output?.finish_reason ?? null,
+      inputTokens: result.usage.input_tokens,
+      outputTokens: result.usage.output_tokens,
+      queuedMs: result.timing.queued_ms,
+      firstTokenMs: result.timing.first_token_ms,
+      totalMs: result.timing.total_ms,
+      tokenEnds: result.tokens?.ends ?? [],
+      tokenAtMs: result.tokens?.at_ms ?? [],
+      gpu: result.gpu && { name: result.gpu.name, vramGb: result.gpu.vram_gb },
+      evaluation: result.evaluation && {
+        lowConfidence: result.evaluation.low_confidence,
+        moderation: result.evaluation.moderation,
+      },
+      error: result.error,
+      digest: result.digest,
+      flushDigests: result.flush.digests,
+      signature: result.flush.signature,
+    },
+  };
+}
+
+/** An anomaly of a result that was read: late, stale, different, beyond its limits. */
+export function anomalyEvent(
+  verified: VerifiedResult,
+  code: Code,
+  namespace: string | null,
+  nowMs: number,
+): EventDocument {
+  const { result } = verified;
+  return {
+    key: `${code}:${result.job}.${result.attempt}:${result.digest}`,
+    kind: 'anomaly',
+    code,
+    field: null,
+    message: CODES[code].text,
+    job: result.job,
+    namespace,
+    sender: verified.delivery.userId,
+    atMs: nowMs,
+  };
+}
+
+/** The anomaly of a result that changed nothing. */
+export function idleEvent(idle: IdleResult, nowMs: number): EventDocument {
+  return anomalyEvent(idle.verified, idle.code, idle.namespace, nowMs);
+}
+
+/** A result that was refused unread: by its shape, its sender or its signature. */
+export function refusedResultEvent(
+  { delivery, refusal: why, job }: RefusedResult,
+  nowMs: number,
+): EventDocument {
+  const body = createHash('sha256').update(delivery.body).digest('base64url');
+  return {
+    key: `${why.code}:${job ?? ''}:${body}`,
+    kind: 'anomaly',
+    code: why.code,
+    field: why.field,
+    message: why.message,
+    job,
+    namespace: null,
+    sender: delivery.userId,
+    atMs: nowMs,
+  };
+}

@@ -1,0 +1,211 @@
+import type { Broker, ConsumerChannel, Delivery } from '../broker/types.ts';
+import type { Clock } from '../clock.ts';
+import type { Config } from '../config-schema.ts';
+import { QUEUE } from '../contracts/names.ts';
+import { StoreError } from '../errors.ts';
+import type { Settlements } from '../ledger/types.ts';
+import type { Directory } from '../network/types.ts';
+import type { Log, Metrics, Service, Stage } from '../ops/types.ts';
+import type { EventDocument, TraceSink } from '../traces/types.ts';
+import type { SlotLeases } from '../workers/types.ts';
+import { Batcher } from './batcher.ts';
+import type { Replier } from './replies.ts';
+import {
+  anomalyEvent,
+  attemptDocument,
+  idleEvent,
+  refusedResultEvent,
+  resultReply,
+} from './result-documents.ts';
+import { distinctJobs, type IdleResult, type SettledResult, settle } from './settle.ts';
+import { anyLive, type StageRunner } from './stage-runner.ts';
+import { type RefusedResult, type VerifiedResult, verify } from './verify.ts';
+
+/** What the line is made of. */
+export interface ResultLineDeps {
+  readonly broker: Broker;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly bounds: Config['line'] & Config['results'];
+  readonly directory: Directory;
+  readonly slots: SlotLeases;
+  readonly settlements: Settlements;
+  readonly traces: TraceSink;
+  readonly replier: Replier;
+  readonly stages: StageRunner;
+  readonly random: () => number;
+}
+
+/** A lost channel is opened again after this, in milliseconds. */
+const REOPEN_MS = 250;
+
+/** What a batch of results came to, gathered on the way. */
+interface Batch {
+  readonly deliveries: readonly Delivery[];
+  readonly refused: RefusedResult[];
+  readonly idle: IdleResult[];
+}
+
+/**
+ * The way back: from a worker's result to a settled job. `#stages` is the whole story, read it first.
+ *
+ * The settlement commits before anything else happens, and the result is acknowledged last: a crash in between brings the same
+ * result again, the ledger answers `same`, and slot, reply and trace are done once more, which changes nothing.
+ * Source: design [2], [6].
+ */
+export class ResultLine implements Service {
+  readonly #deps: ResultLineDeps;
+  readonly #batcher: Batcher<Delivery>;
+  #waiting: Delivery[] = [];
+  #channel: ConsumerChannel | null = null;
+  #reopening: NodeJS.Timeout | null = null;
+  #isRunning = false;
+
+  constructor(deps: ResultLineDeps) {
+    this.#deps = deps;
+    this.#batcher = new Batcher(
+      deps.bounds,
+      (countMax) => this.#waiting.splice(0, countMax),
+      (batch) => this.#run(batch),
+    );
+  }
+
+  /** Results delivered and not yet in a batch; the prefetch bounds them. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
+  async start(): Promise<void> {
+    this.#isRunning = true;
+    await this.#open();
+  }
+
+  /** Hands back what has not begun and resolves when the batches under way have ended. */
+  async stop(): Promise<void> {
+    this.#isRunning = false;
+    if (this.#reopening) clearTimeout(this.#reopening);
+    for (const delivery of this.#waiting.splice(0)) delivery.requeue();
+    await this.#batcher.close();
+    await this.#channel?.close().catch(() => undefined);
+    this.#channel = null;
+  }
+
+  async #stages(batch: Batch): Promise<void> {
+    const verified = await this.#verify(batch); //       sender, shape, digest; signature where it matters
+    const settled = await this.#settle(batch, verified); // COMMIT: capture or void, once per lock (PostgreSQL)
+    await this.#release(batch, settled); //              the slot is free (Redis)
+    await this.#reply(batch, settled); //                to the client (RabbitMQ)
+    await this.#trace(batch, settled); //                the answer and every anomaly, durable (MongoDB)
+    for (const delivery of batch.deliveries) delivery.acknowledge();
+  }
+
+  async #run(deliveries: readonly Delivery[]): Promise<void> {
+    try {
+      for (const part of distinctJobs(deliveries))
+        await this.#stages({ deliveries: part, refused: [], idle: [] });
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+      this.#deps.log.warn(
+        { results: deliveries.length, store: error.store, reason: error.message },
+        'results handed back',
+      );
+      for (const delivery of deliveries) delivery.requeue();
+    }
+  }
+
+  async #verify(batch: Batch): Promise<readonly VerifiedResult[]> {
+    const { on, off } = await this.#call(batch, 'verify', batch.deliveries.length, () =>
+      verify(batch.deliveries, this.#deps),
+    );
+    batch.refused.push(...off);
+    for (const { refusal } of off) this.#deps.metrics.resultRefused(refusal.code);
+    return on;
+  }
+
+  async #settle(batch: Batch, verified: readonly VerifiedResult[]): Promise<readonly SettledResult[]> {
+    const settled: SettledResult[] = [];
+    for (const part of distinctJobs(verified)) {
+      const { on, off } = await this.#call(batch, 'settle', part.length, () =>
+        settle(part, this.#deps.settlements),
+      );
+      settled.push(...on);
+      batch.idle.push(...off);
+    }
+    for (const { code } of batch.idle) this.#deps.metrics.resultRefused(code);
+    for (const { isFirst, job } of settled) if (isFirst) this.#deps.metrics.ended(job.state);
+    return settled;
+  }
+
+  /** The slot of a late or stale result was freed by whoever ended that attempt. */
+  async #release(batch: Batch, settled: readonly SettledResult[]): Promise<void> {
+    if (settled.length === 0) return;
+    const leases = settled.map(({ verified: { result } }) => ({
+      jobId: result.job,
+      attempt: result.attempt,
+      node: result.node,
+      session: result.session,
+    }));
+    await this.#call(batch, 'release', leases.length, () => this.#deps.slots.releaseBatch(leases));
+  }
+
+  async #reply(batch: Batch, settled: readonly SettledResult[]): Promise<void> {
+    const replies = settled
+      .map((one) => resultReply(one, this.#deps.directory))
+      .filter((reply) => reply !== null);
+    if (replies.length === 0) return;
+    await this.#call(batch, 'reply', replies.length, () => this.#deps.replier.send(replies));
+  }
+
+  async #trace(batch: Batch, settled: readonly SettledResult[]): Promise<void> {
+    const { traces, clock } = this.#deps;
+    const nowMs = clock.nowMs();
+    const events: EventDocument[] = [
+      ...batch.refused.map((one) => refusedResultEvent(one, nowMs)),
+      ...batch.idle.map((one) => idleEvent(one, nowMs)),
+      ...settled
+        .filter((one) => one.isCapped)
+        .map((one) => anomalyEvent(one.verified, 'TG_RESULT_USAGE', one.job.namespace, nowMs)),
+    ];
+    await this.#call(batch, 'trace_attempt', settled.length + events.length, async () => {
+      await Promise.all([traces.writeAttempts(settled.map(attemptDocument)), traces.writeEvents(events)]);
+    });
+  }
+
+  #call<T>(batch: Batch, stage: Stage, results: number, call: () => Promise<T>): Promise<T> {
+    const isWanted = () => anyLive(batch.deliveries.map((delivery) => ({ delivery })));
+    return this.#deps.stages.run(stage, results, isWanted, call);
+  }
+
+  async #open(): Promise<void> {
+    if (!this.#isRunning) return;
+    try {
+      const channel = await this.#deps.broker.openChannel(() => this.#reopen());
+      this.#channel = channel;
+      await channel.consume(
+        QUEUE.results,
+        this.#deps.bounds.prefetch,
+        (delivery) => this.#receive(delivery),
+        () => this.#reopen(),
+      );
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+      this.#deps.log.debug({ reason: error.message }, 'results wait for the broker');
+      this.#reopen();
+    }
+  }
+
+  /** What waited here is gone with its channel; the broker brings it again. */
+  #reopen(): void {
+    this.#channel = null;
+    this.#waiting = [];
+    if (!this.#isRunning) return;
+    this.#reopening = setTimeout(() => void this.#open(), REOPEN_MS);
+  }
+
+  #receive(delivery: Delivery): void {
+    if (!this.#isRunning) return delivery.requeue();
+    this.#waiting.push(delivery);
+    this.#batcher.nudge();
+  }
+}

@@ -1,0 +1,179 @@
+import type { Clock } from '../clock.ts';
+import type { Config } from '../config-schema.ts';
+import { StoreError } from '../errors.ts';
+import type { CreditLocks, EndedJob, OpenAttempt, Sweeps as LedgerSweeps } from '../ledger/types.ts';
+import type { Log, Metrics, Service } from '../ops/types.ts';
+import type { TraceSink } from '../traces/types.ts';
+import type { FleetRegistry, SlotLeases } from '../workers/types.ts';
+import { endedWithoutResult } from './documents.ts';
+import { addressed, failureReply, type Replier } from './replies.ts';
+
+/** What the sweeps touch. */
+export interface SweepsDeps {
+  readonly ledger: LedgerSweeps;
+  readonly locks: Pick<CreditLocks, 'endJobs'>;
+  readonly registry: FleetRegistry;
+  /** Lease ends and the rebuilding of an emptied Redis. */
+  readonly leases: {
+    expireLeases(limit: number): Promise<number>;
+    rebuild(open: readonly OpenAttempt[]): Promise<void>;
+  };
+  readonly slots: SlotLeases;
+  readonly traces: TraceSink;
+  readonly replier: Replier;
+  readonly bounds: Config['sweeps'] & Pick<Config['fleet'], 'lostAfterMs'>;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: Metrics;
+}
+
+/**
+ * Periodic repair, the same on every coordinator and safe on several at once, because each step is guarded by state and attempt
+ * in PostgreSQL: overdue jobs, jobs of lost workers, replies that are owed, leases past their end, slots of an emptied Redis.
+ * Everything a sweep ends goes through one door: void, `failed`, retryable, reply owed. Source: design [10], [15], [24].
+ */
+export class Sweeps implements Service {
+  readonly #deps: SweepsDeps;
+  /** Sessions that no live worker stands behind, and since when (monotonic): a goodbye leaves results on their way. */
+  readonly #missingSince = new Map<string, number>();
+  #timer: NodeJS.Timeout | null = null;
+  #running: Promise<void> | null = null;
+  #rebuiltForWarming = false;
+
+  constructor(deps: SweepsDeps) {
+    this.#deps = deps;
+  }
+
+  async start(): Promise<void> {
+    this.#timer = setInterval(() => this.#tick(), this.#deps.bounds.everyMs);
+  }
+
+  async stop(): Promise<void> {
+    if (this.#timer) clearInterval(this.#timer);
+    this.#timer = null;
+    await this.#running;
+  }
+
+  /** Runs every sweep once; for tests and for the end of a drain. */
+  async sweepOnce(): Promise<void> {
+    await this.#step('rebuild', () => this.#rebuild());
+    await this.#step('lost', () => this.#endLost());
+    await this.#step('overdue', () => this.#endOverdue());
+    await this.#step('owed', () => this.#payReplies());
+    await this.#step('leases', async () => {
+      await this.#deps.leases.expireLeases(this.#deps.bounds.batchJobsMax);
+    });
+  }
+
+  #tick(): void {
+    if (this.#running) return;
+    this.#running = this.sweepOnce().finally(() => {
+      this.#running = null;
+    });
+  }
+
+  /** A server that is away only puts this step off. */
+  async #step(name: string, step: () => Promise<void>): Promise<void> {
+    try {
+      await step();
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+      this.#deps.log.debug({ sweep: name, reason: error.message }, 'sweep put off');
+    }
+  }
+
+  /** After an emptied Redis the slots of running attempts come back from PostgreSQL, once per warming. */
+  async #rebuild(): Promise<void> {
+    const isWarming = (await this.#deps.registry.state()) === 'warming';
+    if (!isWarming) this.#rebuiltForWarming = false;
+    if (!isWarming || this.#rebuiltForWarming) return;
+    for await (const page of this.#openAttempts()) await this.#deps.leases.rebuild(page);
+    this.#rebuiltForWarming = true;
+  }
+
+  /** Ends the jobs of workers that are gone: silent for too long, replaced by a newer session, or said goodbye. */
+  async #endLost(): Promise<void> {
+    if ((await this.#deps.registry.state()) === 'warming') return this.#missingSince.clear();
+    const lost = await this.#deps.registry.takeLost();
+    const lostKeys = new Set(lost.map(sessionKey));
+    const live = new Set((await this.#deps.registry.list()).map(sessionKey));
+    const seen = new Set<string>();
+    for await (const page of this.#openAttempts()) {
+      const orphans = page.filter(
+        (attempt) => !live.has(sessionKey(attempt)) || lostKeys.has(sessionKey(attempt)),
+      );
+      for (const orphan of orphans) seen.add(sessionKey(orphan));
+      await this.#end(orphans.filter((orphan) => this.#isGone(sessionKey(orphan), lostKeys)));
+    }
+    for (const key of this.#missingSince.keys()) if (!seen.has(key)) this.#missingSince.delete(key);
+    for (const { node, session } of lost) await this.#deps.registry.forget(node, session);
+  }
+
+  #isGone(key: string, lostKeys: ReadonlySet<string>): boolean {
+    const nowMs = this.#deps.clock.monotonicMs();
+    const sinceMs = this.#missingSince.get(key) ?? nowMs;
+    this.#missingSince.set(key, sinceMs);
+    return lostKeys.has(key) || nowMs - sinceMs > this.#deps.bounds.lostAfterMs;
+  }
+
+  async #end(orphans: readonly OpenAttempt[]): Promise<void> {
+    if (orphans.length === 0) return;
+    const answers = await this.#deps.locks.endJobs(
+      orphans.map(({ jobId, attempt, node, session }) => ({
+        jobId,
+        attempt,
+        node,
+        session,
+        code: 'TG_WORKER_LOST' as const,
+        isReplyOwed: true,
+      })),
+    );
+    const ended = answers.filter((answer) => answer.kind === 'ended').length;
+    this.#deps.log.warn({ jobs: ended }, 'jobs of lost workers ended');
+    for (let i = 0; i < ended; i++) this.#deps.metrics.ended('failed');
+  }
+
+  async #endOverdue(): Promise<void> {
+    const { batchJobsMax } = this.#deps.bounds;
+    const ended = await this.#deps.ledger.sweepOverdue(batchJobsMax);
+    if (ended.length > 0) this.#deps.log.warn({ jobs: ended.length }, 'overdue jobs ended');
+    for (let i = 0; i < ended.length; i++) this.#deps.metrics.ended('failed');
+  }
+
+  /** Reply, slot, trace, then the mark is cleared: a crash in between does it again. */
+  async #payReplies(): Promise<void> {
+    const { ledger, slots, replier, traces, bounds } = this.#deps;
+    const owed = await ledger.owedReplies(bounds.batchJobsMax);
+    if (owed.length === 0) return;
+    const replies = owed.map(replyOf);
+    const sent = await replier.send(replies.filter((reply) => reply !== null));
+    if (sent.includes(false)) return;
+    await slots.releaseBatch(
+      owed.filter(hasWorker).map(({ jobId, attempt, node, session }) => ({ jobId, attempt, node, session })),
+    );
+    await traces.writeAttempts(owed.map(endedWithoutResult));
+    await ledger.clearOwed(owed.map((job) => job.jobId));
+  }
+
+  async *#openAttempts(): AsyncGenerator<readonly OpenAttempt[]> {
+    const { ledger, bounds } = this.#deps;
+    for (let after: string | null = null; ; ) {
+      const page: readonly OpenAttempt[] = await ledger.openAttempts(after, bounds.batchJobsMax);
+      if (page.length > 0) yield page;
+      after = page.at(-1)?.jobId ?? null;
+      if (page.length < bounds.batchJobsMax) return;
+    }
+  }
+}
+
+function sessionKey({ node, session }: { node: string; session: number }): string {
+  return `${node}#${session}`;
+}
+
+function replyOf(job: EndedJob) {
+  return addressed(job, failureReply(job.jobId, job.state, job.code ?? 'TG_JOB_OVERDUE'));
+}
+
+function hasWorker(job: EndedJob): job is EndedJob & { readonly node: string; readonly session: number } {
+  return job.node !== null && job.session !== null;
+}
