@@ -19,6 +19,9 @@ type TimeQuery = Parameters<TraceStore['findByTime']>[0];
 /** Most events `findEvents` returns: a sender may repeat the same fault without end. */
 const EVENTS_MAX = 100;
 
+/** The last moment that a Date can hold: a later one would match nothing. */
+const DATE_MS_MAX = 8.64e15;
+
 /** Look-up over MongoDB; no call takes longer than `traces.writeMsMax`. */
 export class MongoTraceStore implements TraceStore {
   readonly #mongo: MongoConnection;
@@ -106,7 +109,7 @@ export function stagesByTime({ account, namespace, fromMs, toMs, limit }: TimeQu
       $match: {
         ...(account === undefined ? {} : { account }),
         ...(namespace === undefined ? {} : { namespace }),
-        at: { $gte: new Date(fromMs), $lt: new Date(toMs) },
+        at: { $gte: new Date(fromMs), $lt: new Date(Math.min(toMs, DATE_MS_MAX)) },
       },
     },
     { $sort: { at: -1 } },
