@@ -19,7 +19,7 @@ export interface Choice {
 }
 
 /**
- * `got`: a slot was taken by this call. `had`: a live lease of the same attempt stood already, nothing was taken.
+ * `got`: a slot was taken by this call. `had`: a live lease of the same attempt (or a later one) stood already, nothing was taken.
  * `full`: no free slot; the pool is now marked as waiting. `none`: no live worker serves the pool at all; marked too.
  */
 export type ReserveAnswer =
@@ -33,6 +33,19 @@ export interface LeaseName {
   readonly attempt: number;
   readonly node: string;
   readonly session: number;
+}
+
+/** An attempt that PostgreSQL has open: what slots are rebuilt from. `pool` is the model's name. */
+export interface OpenAttempt extends LeaseName {
+  readonly pool: string;
+}
+
+/** A lease as Redis has it, for the audit. */
+export interface LiveLease extends OpenAttempt {
+  /** Until it ends unless a heartbeat extends it; negative when it is overdue. */
+  readonly ttlMs: number;
+  /** False would be a leak: the lease is not counted among those of its session. */
+  readonly isHeld: boolean;
 }
 
 /** The live fleet as the dispatcher sees it. Throws StoreError when Redis is away; a repeat is harmless. */
@@ -49,7 +62,20 @@ export interface SlotLeases {
   onWake(listener: (pool: string) => void): () => void;
 }
 
-/** One live worker, for `node list`, metrics and the audit. */
+/** What the sweeps and the audit do with leases. Throws StoreError when Redis is away; a repeat is harmless. */
+export interface LeaseUpkeep {
+  /**
+   * Ends at most `limit` leases per cell that no heartbeat extended in time, and wakes the pools that wait. Returns how many; none
+   * until sweeps have run for `lostAfterMs` without a break.
+   */
+  expireLeases(limit: number): Promise<number>;
+  /** Makes the leases that are missing, after Redis was emptied. Returns how many were made. */
+  rebuild(open: readonly OpenAttempt[]): Promise<number>;
+  /** Every lease that stands throughout the walk, at least once; read in pages, not at one moment. */
+  leases(): AsyncIterable<LiveLease>;
+}
+
+/** One live worker, for `node list`, metrics and the audit. `slotsInUse`: leases and what it holds without one. */
 export interface LiveWorker {
   readonly node: string;
   readonly session: number;
@@ -59,6 +85,20 @@ export interface LiveWorker {
   readonly warmModels: readonly string[];
   readonly isDraining: boolean;
   readonly heartbeatAgeMs: number;
+}
+
+/**
+ * A worker's slots counted twice, for the audit: `leases` (what its slots in use are counted from) must equal `leasesFound` (those
+ * that name this session), and `slotsFree` (what its pools show) must be `slotsTotal - leases - unleased`, at least 0, or 0 when it
+ * takes no new jobs. Each row is of one moment.
+ */
+export interface WorkerOccupancy extends LiveWorker {
+  readonly leases: number;
+  readonly leasesFound: number;
+  /** Slots in use that no lease explains, as of its last heartbeat: a job that ended while it ran on, or that Redis forgot. */
+  readonly unleased: number;
+  readonly slotsFree: number;
+  readonly state: 'live' | 'draining' | 'gone';
 }
 
 /** What a fleet message did. `refused` carries the code for the event. */
@@ -71,11 +111,20 @@ export type FleetOutcome =
 /** Writes the fleet into Redis. Only coordinators do. */
 export interface FleetRegistry {
   apply(message: FleetMessage, pools: readonly string[]): Promise<FleetOutcome>;
-  /** Workers whose heartbeat is older than the limit; empty while Redis is warming. They are removed from the pools. */
+  /**
+   * Sessions whose open attempts are to be ended: silent for longer than the limit, gone with leases left, or replaced by a newer
+   * one. They are out of the pools and are reported until `forget`. Empty while Redis is warming, and until this has been
+   * called for as long as the limit without a break of a third of it: silence means something only while somebody listens. So call
+   * it every second, but only while this coordinator consumes queue `fleet`.
+   */
   takeLost(): Promise<{ readonly node: string; readonly session: number }[]>;
   /** Confirms that the open attempts of a lost worker were dealt with: drops what Redis knew of that session. */
   forget(node: string, session: number): Promise<void>;
   list(): Promise<LiveWorker[]>;
+  /** Workers that are live, draining, or gone with leases left; read in pages. A worker may come twice. */
+  occupancy(): AsyncIterable<WorkerOccupancy>;
+  /** Another text than before means that Redis was emptied since: rebuild the leases. */
+  epoch(): Promise<string>;
   /** `warming` until Redis has been up with the same epoch key for longer than the heartbeat limit. */
   state(): Promise<'ready' | 'warming'>;
 }

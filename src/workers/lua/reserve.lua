@@ -1,0 +1,149 @@
+-- Takes a slot for each attempt of a batch, in order, on the best worker of its pool: warm first, then most free slots.
+-- ARGV[5] may_place (1: take slots; 0: only look for leases that stand), then job, attempt, pool for each request, at most 1,000.
+-- Returns one entry per request: "<got|had> <node> <session> <is_warm> <slots_free before> <workers_free>", or -1 full, -2 no worker
+-- in the pool, 0 no lease here (only when may_place is 0). A pool that answers -1 or -2 is marked as waiting.
+-- O(log n) per request, n the workers of a pool: a heap over the best workers fetched so far; one write per touched worker and pool.
+-- Idempotent: a live lease of the same attempt, or of a later one, is answered as `had`, takes nothing and lives on; a lease of an
+-- earlier attempt, or on a worker that takes no new jobs, is ended first and its slot is free again.
+local may_place = ARGV[5] == '1'
+local count = (#ARGV - 5) / 3
+local jobs, attempts, pool_of, wanted = {}, {}, {}, {}
+for i = 1, count do
+  local at = 3 + i * 3
+  local pool = ARGV[at + 2]
+  jobs[i], attempts[i], pool_of[i] = ARGV[at], tonumber(ARGV[at + 1]), pool
+  wanted[pool] = (wanted[pool] or 0) + 1
+end
+local out = {}
+
+local workers_free = {}
+local function answer(kind, pool, node, slots_free)
+  local key = base .. ':pool:' .. pool
+  workers_free[pool] = workers_free[pool] or redis.call('ZCOUNT', key, 1, '+inf')
+  local w = worker(node)
+  local is_warm = w.warm[pool] and 1 or 0
+  return table.concat({ kind, node, w.session, is_warm, slots_free, workers_free[pool] }, ' ')
+end
+
+-- 1. Leases that stand.
+local found = read_fields(base .. ':leases', jobs)
+local extended = {}
+for i = 1, count do
+  local lease = found[i] and parse_lease(found[i])
+  if lease then
+    local w = worker(lease.node)
+    if lease.attempt >= attempts[i] and w and w.state == 'live' and w.session == lease.session then
+      out[i] = answer('had', lease.pool, lease.node, w.shown_free + 1)
+      extended[#extended + 1] = now + LEASE_TTL_MS
+      extended[#extended + 1] = jobs[i]
+    else
+      drop(jobs[i], lease)
+    end
+  end
+end
+call_chunked('ZADD', base .. ':expiry', extended)
+end_dropped()
+
+-- 2. Free slots. A worker serves several pools: `free` is its one number, and an entry in a heap may be older than it.
+local free = {}
+local pools = {}
+
+local function open(pool)
+  local p = { key = base .. ':pool:' .. pool, nodes = {}, scores = {}, fetched = 0, is_done = false, bound = math.huge }
+  p.page = wanted[pool]
+  pools[pool] = p
+  return p
+end
+
+local function rise(p, node, score)
+  local i = #p.nodes + 1
+  while i > 1 do
+    local parent = math.floor(i / 2)
+    if p.scores[parent] >= score then break end
+    p.scores[i], p.nodes[i] = p.scores[parent], p.nodes[parent]
+    i = parent
+  end
+  p.scores[i], p.nodes[i] = score, node
+end
+
+-- Gives the head a lower score and lets it sink.
+local function sink(p, score)
+  local node, i, size = p.nodes[1], 1, #p.nodes
+  while true do
+    local child = i * 2
+    if child > size then break end
+    if child < size and p.scores[child + 1] > p.scores[child] then child = child + 1 end
+    if p.scores[child] <= score then break end
+    p.scores[i], p.nodes[i] = p.scores[child], p.nodes[child]
+    i = child
+  end
+  p.scores[i], p.nodes[i] = score, node
+end
+
+-- Fetches the next best workers; nobody still unfetched has a score above `bound`.
+local function fetch(p)
+  local rows = redis.call('ZREVRANGE', p.key, p.fetched, p.fetched + p.page - 1, 'WITHSCORES')
+  p.fetched = p.fetched + #rows / 2
+  p.is_done = #rows / 2 < p.page
+  for j = 1, #rows, 2 do
+    local node, score = rows[j], tonumber(rows[j + 1])
+    if score == 0 then
+      p.is_done = true
+      return
+    end
+    free[node] = free[node] or score % WARM
+    p.bound = score
+    rise(p, node, score)
+  end
+end
+
+-- The best worker of a pool that has a free slot, or nil.
+local function best(p)
+  while true do
+    local node, score = p.nodes[1], p.scores[1] or 0
+    local current = 0
+    if score > 0 and free[node] > 0 then current = free[node] + (score > WARM and WARM or 0) end
+    if current < score then
+      sink(p, current)
+    elseif score > 0 and (score >= p.bound or p.is_done) then
+      return node
+    elseif p.is_done then
+      return nil
+    else
+      fetch(p)
+    end
+  end
+end
+
+local leases, ends, taken = {}, {}, {}
+for i = 1, count do
+  if not out[i] and may_place then
+    local pool = pool_of[i]
+    local p = pools[pool] or open(pool)
+    local node = best(p)
+    if node then
+      local w = worker(node)
+      out[i] = answer('got', pool, node, free[node])
+      free[node] = free[node] - 1
+      leases[#leases + 1] = jobs[i]
+      leases[#leases + 1] = attempts[i] .. ' ' .. node .. ' ' .. w.session .. ' ' .. pool
+      ends[#ends + 1] = now + LEASE_TTL_MS
+      ends[#ends + 1] = jobs[i]
+      taken[node] = taken[node] or {}
+      table.insert(taken[node], jobs[i])
+    else
+      redis.call('SADD', base .. ':waiting', pool)
+      out[i] = redis.call('EXISTS', p.key) == 1 and -1 or -2
+    end
+  end
+  out[i] = out[i] or 0
+end
+
+call_chunked('HSET', base .. ':leases', leases)
+call_chunked('ZADD', base .. ':expiry', ends)
+for node, held in pairs(taken) do
+  call_chunked('SADD', held_key(node, worker(node).session), held)
+  refresh(node)
+end
+write_sums()
+return out

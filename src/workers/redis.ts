@@ -1,0 +1,210 @@
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { Redis } from 'ioredis';
+import type { Config } from '../config-schema.ts';
+import { invariant, StoreError } from '../errors.ts';
+import type { Log, Service } from '../ops/types.ts';
+import { cellBase, wakeChannel } from './keys.ts';
+
+/** The scripts beside this file, `lua/<name>.lua`; their headers say what they take and answer. */
+export const SCRIPTS = [
+  'reserve',
+  'release',
+  'apply',
+  'expire',
+  'take-lost',
+  'forget',
+  'rebuild',
+  'read-state',
+  'read-workers',
+  'read-leases',
+] as const;
+export type ScriptName = (typeof SCRIPTS)[number];
+
+interface Script {
+  readonly lua: string;
+  readonly sha: string;
+}
+
+function readLua(name: string): string {
+  return readFileSync(new URL(`./lua/${name}.lua`, import.meta.url), 'utf8');
+}
+
+function loadScript(name: ScriptName): Script {
+  const lua = readLua('shared') + readLua(name);
+  return { lua, sha: createHash('sha1').update(lua).digest('hex') };
+}
+
+/** Longest silence of a connection that was asked something, in calls: then it is cut, because the other end may be gone. */
+const SILENT_CALLS_MAX = 3;
+
+/** Rows asked for per page of a walk: small, because Redis serves nobody else meanwhile. */
+const PAGE_ROWS = 200;
+
+/**
+ * The connections to Redis: one for scripts, one that listens for wake-ups. Both come back by themselves with a growing,
+ * jittered delay. Nothing is queued while away and nothing is sent twice: a call fails at once with StoreError, and whoever
+ * made it decides. No ioredis type leaves this file.
+ *
+ * States: down → (connected and ready) up → (closed) down; `stop` ends it for good.
+ */
+export class FleetRedis implements Service {
+  /** How many groups of keys there are; a script runs on one of them, 0 … cells − 1. */
+  readonly cells: number;
+  readonly #fleet: Config['fleet'];
+  readonly #log: Log;
+  readonly #commands: Redis;
+  readonly #wakeUps: Redis;
+  readonly #scripts = new Map<ScriptName, Script>();
+  readonly #changeListeners = new Set<(isUp: boolean) => void>();
+  readonly #wakeListeners = new Set<(pool: string) => void>();
+  #isUp = false;
+  #isStarted = false;
+
+  constructor(
+    servers: Pick<Config['servers'], 'redisUrl' | 'connectTimeoutMs' | 'reconnectDelayMsMax'>,
+    fleet: Config['fleet'],
+    log: Log,
+  ) {
+    this.#fleet = fleet;
+    this.#log = log.child({ server: 'redis' });
+    this.cells = fleet.cells;
+    for (const name of SCRIPTS) this.#scripts.set(name, loadScript(name));
+    const options = (connectionName: string) => ({
+      connectionName,
+      lazyConnect: true,
+      connectTimeout: servers.connectTimeoutMs,
+      commandTimeout: fleet.commandMsMax,
+      socketTimeout: fleet.commandMsMax * SILENT_CALLS_MAX,
+      enableOfflineQueue: false,
+      autoResendUnfulfilledCommands: false,
+      autoResubscribe: false,
+      maxRetriesPerRequest: 0,
+      retryStrategy: (tries: number) => backoffMs(tries, servers.reconnectDelayMsMax),
+      // A replica that was the primary before a failover: connect anew to find the one that is.
+      reconnectOnError: (error: Error) => error.message.startsWith('READONLY'),
+    });
+    this.#commands = new Redis(servers.redisUrl, options('tollgate'));
+    this.#wakeUps = new Redis(servers.redisUrl, options('tollgate-wake'));
+    this.#follow();
+  }
+
+  /** Connects. Throws StoreError when Redis does not answer in time; it is tried again all the same until `stop`. */
+  async start(): Promise<void> {
+    if (this.#isStarted) return;
+    this.#isStarted = true;
+    try {
+      await Promise.all([this.#commands.connect(), this.#wakeUps.connect()]);
+    } catch (cause) {
+      throw new StoreError('redis', 'cannot connect', { cause });
+    }
+  }
+
+  /** Closes both connections; calls under way fail with StoreError. */
+  async stop(): Promise<void> {
+    this.#commands.disconnect();
+    this.#wakeUps.disconnect();
+    await Promise.resolve();
+  }
+
+  /** True while scripts can be run. */
+  get isUp(): boolean {
+    return this.#isUp;
+  }
+
+  /** Called on each change of `isUp`. Returns a function that ends the subscription. */
+  onChange(listener: (isUp: boolean) => void): () => void {
+    this.#changeListeners.add(listener);
+    return () => this.#changeListeners.delete(listener);
+  }
+
+  /** Called with the pool's name for each wake-up. Returns a function that ends the subscription. */
+  onWake(listener: (pool: string) => void): () => void {
+    this.#wakeListeners.add(listener);
+    return () => this.#wakeListeners.delete(listener);
+  }
+
+  /**
+   * Runs a script that answers with a list on one cell; `args` follow the settings that every script takes (`lua/shared.lua`).
+   * Throws StoreError when Redis is away, slow or refuses: the script may then have run or not, and each may be run again.
+   */
+  async list(name: ScriptName, cell: number, args: readonly (string | number)[] = []): Promise<string[]> {
+    const reply = await this.#run(name, cell, args);
+    invariant(Array.isArray(reply), `script ${name} answered no list`);
+    return reply.map(String);
+  }
+
+  /** As `list`, for a script that answers with a number. */
+  async count(name: ScriptName, cell: number, args: readonly (string | number)[] = []): Promise<number> {
+    return Number(await this.#run(name, cell, args));
+  }
+
+  /** All rows, `width` values each, of a script that answers in pages, over all cells. A row may come twice. */
+  async *rows(name: ScriptName, width: number): AsyncGenerator<readonly string[]> {
+    for (let cell = 0; cell < this.cells; cell++) {
+      let cursor = '0';
+      do {
+        const [next, ...values] = await this.list(name, cell, [cursor, PAGE_ROWS]);
+        for (let at = 0; at < values.length; at += width) yield values.slice(at, at + width);
+        cursor = next ?? '0';
+      } while (cursor !== '0');
+    }
+  }
+
+  async #run(name: ScriptName, cell: number, args: readonly (string | number)[]): Promise<unknown> {
+    const script = this.#scripts.get(name);
+    invariant(script, `no script ${name}`);
+    const { keyPrefix, leaseTtlMs, lostAfterMs, heartbeatMs } = this.#fleet;
+    const settings = [wakeChannel(keyPrefix), leaseTtlMs, lostAfterMs, heartbeatMs];
+    try {
+      return await this.#evaluate(script, [cellBase(keyPrefix, cell), ...settings, ...args]);
+    } catch (cause) {
+      throw new StoreError('redis', `script ${name} failed`, { cause });
+    }
+  }
+
+  /** By its hash, or whole when Redis does not know it: first use, restart, `SCRIPT FLUSH`. */
+  async #evaluate(script: Script, keyAndArgs: (string | number)[]): Promise<unknown> {
+    try {
+      return await this.#commands.evalsha(script.sha, 1, ...keyAndArgs);
+    } catch (error) {
+      if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
+      return await this.#commands.eval(script.lua, 1, ...keyAndArgs);
+    }
+  }
+
+  #follow(): void {
+    this.#commands.on('ready', () => this.#change(true));
+    this.#commands.on('close', () => this.#change(false));
+    this.#wakeUps.on('ready', () => void this.#subscribe());
+    this.#wakeUps.on('message', (_channel, pool) => {
+      for (const listener of this.#wakeListeners) listener(pool);
+    });
+    // Without a listener ioredis writes errors to the console; the state is told by `isUp`.
+    for (const connection of [this.#commands, this.#wakeUps]) {
+      connection.on('error', (error) => this.#log.debug({ error: error.message }, 'redis connection'));
+    }
+  }
+
+  async #subscribe(): Promise<void> {
+    try {
+      await this.#wakeUps.subscribe(wakeChannel(this.#fleet.keyPrefix));
+    } catch (error) {
+      this.#log.warn({ error: String(error) }, 'no wake-ups until the next reconnect: paused pools poll');
+      this.#wakeUps.disconnect(true);
+    }
+  }
+
+  #change(isUp: boolean): void {
+    if (this.#isUp === isUp) return;
+    this.#isUp = isUp;
+    this.#log.info({ isUp }, isUp ? 'redis is up' : 'redis is away');
+    for (const listener of this.#changeListeners) listener(isUp);
+  }
+}
+
+/** Delay before reconnect number `tries`: doubles from 50 ms up to the cap, half of it random. */
+function backoffMs(tries: number, delayMsMax: number): number {
+  const ceiling = Math.min(delayMsMax, 50 * 2 ** Math.min(tries - 1, 10));
+  return ceiling / 2 + Math.random() * (ceiling / 2);
+}

@@ -1,0 +1,114 @@
+import type { FleetMessage } from '../contracts/fleet.ts';
+import { invariant } from '../errors.ts';
+import { cellOf } from './keys.ts';
+import type { FleetRedis } from './redis.ts';
+import type { FleetOutcome, FleetRegistry, LiveWorker, WorkerOccupancy } from './types.ts';
+
+/** Sessions given up and reported per call and cell; what is left comes with the next call. */
+const LOST_PER_CALL_MAX = 500;
+
+/**
+ * The live fleet, written to Redis. A worker's record goes
+ *
+ *     (none) ─ any message ─▶ live ─ drain ─▶ draining ─ bye ─▶ gone ─▶ (none)
+ *                               └───────┴─ silent ─▶ lost ─ forget ─▶ (none)
+ *
+ * and a message of a higher session replaces it at any point; the old session is then reported like a lost one. A heartbeat of
+ * a session not known here is taken like a hello, because each message carries the whole state and Redis may have been emptied.
+ */
+export class RedisFleetRegistry implements FleetRegistry {
+  readonly #redis: FleetRedis;
+  readonly #lostAfterMs: number;
+
+  constructor(redis: FleetRedis, fleet: { readonly lostAfterMs: number }) {
+    this.#redis = redis;
+    this.#lostAfterMs = fleet.lostAfterMs;
+  }
+
+  /** `pools`: those of the message that count. Idempotent by session and seq. Throws StoreError. */
+  async apply(message: FleetMessage, pools: readonly string[]): Promise<FleetOutcome> {
+    const reply = await this.#redis.list('apply', cellOf(message.node, this.#redis.cells), [
+      message.kind,
+      message.node,
+      message.session,
+      message.seq,
+      message.slots_total,
+      message.slots_in_use,
+      [...new Set(pools)].join(' '),
+      message.warm_models.filter((model) => pools.includes(model)).join(' '),
+      ...message.leases.flatMap(({ job, attempt }) => [job, attempt]),
+    ]);
+    return toOutcome(reply);
+  }
+
+  async takeLost(): Promise<{ node: string; session: number }[]> {
+    const replies = await this.#inAllCells('take-lost', [LOST_PER_CALL_MAX]);
+    const lost: { node: string; session: number }[] = [];
+    for (const reply of replies) {
+      for (let at = 0; at < reply.length; at += 2) {
+        lost.push({ node: reply[at] ?? '', session: Number(reply[at + 1]) });
+      }
+    }
+    return lost;
+  }
+
+  async forget(node: string, session: number): Promise<void> {
+    await this.#redis.count('forget', cellOf(node, this.#redis.cells), [node, session]);
+  }
+
+  async list(): Promise<LiveWorker[]> {
+    const workers = new Map<string, LiveWorker>();
+    for await (const worker of this.occupancy()) {
+      if (worker.state !== 'gone') workers.set(worker.node, worker);
+    }
+    return [...workers.values()];
+  }
+
+  async *occupancy(): AsyncGenerator<WorkerOccupancy> {
+    for await (const row of this.#redis.rows('read-workers', 11)) yield toOccupancy(row);
+  }
+
+  async state(): Promise<'ready' | 'warming'> {
+    const replies = await this.#inAllCells('read-state');
+    return replies.every(([, ageMs]) => Number(ageMs) >= this.#lostAfterMs) ? 'ready' : 'warming';
+  }
+
+  async epoch(): Promise<string> {
+    const replies = await this.#inAllCells('read-state');
+    return replies.map(([epoch]) => epoch).join(' ');
+  }
+
+  #inAllCells(script: 'take-lost' | 'read-state', args: readonly number[] = []) {
+    const cells = Array.from({ length: this.#redis.cells }, (_, cell) => cell);
+    return Promise.all(cells.map((cell) => this.#redis.list(script, cell, args)));
+  }
+}
+
+/** What `apply.lua` answered. */
+function toOutcome([code, oldSession]: readonly string[]): FleetOutcome {
+  if (code === '0') return { kind: 'ignored' };
+  if (code === '1') return { kind: 'applied' };
+  if (code === '2') return { kind: 'superseded', oldSession: Number(oldSession) };
+  invariant(code === '-1', `apply answered ${code}`);
+  return { kind: 'refused', code: 'TG_FLEET_STALE_SESSION' };
+}
+
+/** One row of `read-workers.lua`. */
+function toOccupancy(row: readonly string[]): WorkerOccupancy {
+  const [node = '', session, state, slots, unleased, pools = '', warm = '', ageMs, leases, found, free] = row;
+  return {
+    node,
+    session: Number(session),
+    state: state === 'draining' || state === 'gone' ? state : 'live',
+    slotsTotal: Number(slots),
+    slotsInUse: Number(leases) + Number(unleased),
+    pools: pools.split(' ').filter(Boolean),
+    warmModels: warm.split(' ').filter(Boolean),
+    isDraining: state === 'draining',
+    heartbeatAgeMs: Number(ageMs),
+    leases: Number(leases),
+    leasesFound: Number(found),
+    unleased: Number(unleased),
+    slotsFree: Number(free),
+  };
+}
