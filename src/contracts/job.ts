@@ -67,3 +67,9 @@ export const JobMessage = Type.Object(
   closed,
 );
 export type JobMessage = Static<typeof JobMessage>;
+
+/** A job of kind `chat` whose input was checked too. */
+export type ChatJob = Omit<JobMessage, 'kind' | 'input'> & {
+  readonly kind: 'chat';
+  readonly input: ChatInput;
+};

@@ -1,5 +1,6 @@
 import type { Code } from '../errors.ts';
 import { type AdmitDeps, type Admission, admit } from './admit.ts';
+import { answered } from './answered.ts';
 import type { Ending } from './look-up.ts';
 import type { Admitted, Arrival, Exit } from './types.ts';
 
@@ -18,20 +19,18 @@ export async function admitBatch(arrivals: readonly Arrival[], deps: AdmitDeps):
   const admissions = arrivals.map((arrival) => admit(arrival, deps));
   if (admissions.some((one) => one.kind === 'unknown' || one.kind === 'remember')) {
     await deps.directory.refresh();
-    for (const [i, one] of admissions.entries()) {
-      const arrival = arrivals[i] as Arrival;
-      if (one.kind === 'unknown' || one.kind === 'remember') admissions[i] = admit(arrival, deps);
+    for (const [i, [arrival, { kind }]] of [...answered(arrivals, admissions)].entries()) {
+      if (kind === 'unknown' || kind === 'remember') admissions[i] = admit(arrival, deps);
     }
   }
-  return sort(arrivals, admissions);
+  return sort(answered(arrivals, admissions));
 }
 
-function sort(arrivals: readonly Arrival[], admissions: readonly Admission[]): AdmittedBatch {
+function sort(admissions: Iterable<[Arrival, Admission]>): AdmittedBatch {
   const on: Admitted[] = [];
   const off: Exit[] = [];
   const endings = new Map<Ending, Exit>();
-  for (const [i, one] of admissions.entries()) {
-    const arrival = arrivals[i] as Arrival;
+  for (const [arrival, one] of admissions) {
     if (one.kind === 'remember') {
       const { known, refusal: why } = one;
       addEnding(endings, known, 'refused', why.code, {

@@ -1,5 +1,5 @@
 import { bodyDigest } from '../contracts/canonical.ts';
-import { ChatInput, JobMessage, WAIT_MS_MAX } from '../contracts/job.ts';
+import { ChatInput, type ChatJob, JobMessage, WAIT_MS_MAX } from '../contracts/job.ts';
 import { isOwnReplyQueue, jobKey, publisherUser } from '../contracts/names.ts';
 import { checkerOf, parserOf } from '../contracts/parse.ts';
 import { type Code, type Refusal, refusal } from '../errors.ts';
@@ -62,7 +62,7 @@ export function admit(arrival: Arrival, deps: AdmitDeps): Admission {
   if (!read.ok) return read.no;
   const job = read.value;
   arrival.parsed = job;
-  const misfit = envelopeFault(arrival, job) ?? unsupportedFault(job);
+  const misfit = envelopeFault(arrival, job);
   if (misfit) return misfit;
 
   const account = deps.directory.account(job.account);
@@ -86,9 +86,10 @@ export function admit(arrival: Arrival, deps: AdmitDeps): Admission {
   };
   const model = deps.directory.model(job.model) ?? null;
   const known = { arrival, job, account, publisher: sender, model, identity };
-  const fault = model ? modelFault(job, model) : refusal('TG_MODEL_UNKNOWN', 'model');
+  if (!model) return { kind: 'remember', known, refusal: refusal('TG_MODEL_UNKNOWN', 'model') };
+  const fault = modelFault(job, model);
   if (fault) return { kind: 'remember', known, refusal: fault };
-  return { kind: 'admitted', admitted: { ...known, model: model as ModelVersion } };
+  return { kind: 'admitted', admitted: { ...known, model } };
 }
 
 /** The publisher behind a delivery, or why nobody is answered. Source: design [20]. */
@@ -110,19 +111,21 @@ function identifySender(arrival: Arrival, directory: Directory): Step<Publisher>
   return { ok: true, value: publisher };
 }
 
-function parseBody(arrival: Arrival): Step<JobMessage> {
+function parseBody(arrival: Arrival): Step<ChatJob> {
   const parsed = parseJob(arrival.delivery.body);
   if (!parsed.ok) return no(refused(parsed.fault));
   const job = parsed.value;
   if (!isUuidV7(job.id))
     return no(out('TG_JOB_ID_INVALID', 'id', 'make a new lower-case UUIDv7 for each job'));
-  if (job.kind !== 'chat') return parsed;
+  const unsupported = unsupportedFault(job);
+  if (unsupported || job.kind !== 'chat') return no(unsupported ?? out('TG_JOB_UNSUPPORTED', 'kind'));
   const input = checkChatInput(job.input);
-  return input.ok ? parsed : no(refused(input.fault));
+  if (!input.ok) return no(refused(input.fault));
+  return { ok: true, value: { ...job, kind: job.kind, input: input.value } };
 }
 
 /** The envelope repeats what the broker must know; it has to say the same as the body. */
-function envelopeFault(arrival: Arrival, job: JobMessage): Admission | null {
+function envelopeFault(arrival: Arrival, job: ChatJob): Admission | null {
   const { delivery, source } = arrival;
   if (delivery.messageId !== job.id)
     return out('TG_JOB_KEY_MISMATCH', 'message_id', 'set message_id to the id of the job');
@@ -150,7 +153,7 @@ function unsupportedFault(job: JobMessage): Admission | null {
   return null;
 }
 
-function modelFault(job: JobMessage, model: ModelVersion): Refusal | null {
+function modelFault(job: ChatJob, model: ModelVersion): Refusal | null {
   if (model.inputPriceMicro === null || model.outputPriceMicro === null)
     return refusal('TG_MODEL_NO_PRICE', 'model');
   const { limits } = job;

@@ -1,9 +1,9 @@
 import type { OutMessage, Publisher } from '../broker/types.ts';
 import type { Clock } from '../clock.ts';
 import type { DispatchMessage } from '../contracts/dispatch.ts';
-import type { ChatInput } from '../contracts/job.ts';
 import { EXCHANGE } from '../contracts/names.ts';
 import { invariant } from '../errors.ts';
+import { answered } from './answered.ts';
 import type { Dispatched, Locked } from './types.ts';
 
 interface DispatchDeps {
@@ -40,10 +40,10 @@ export async function dispatch(locked: readonly Locked[], deps: DispatchDeps): P
   const outcomes = await deps.publisher.publishBatch(open.map((one) => toMessage(one, nowMs)));
   const confirmedMs = deps.clock.monotonicMs();
   const dispatchedAtMs = deps.clock.nowMs();
-  for (const [i, one] of open.entries()) {
+  for (const [one, outcome] of answered(open, outcomes)) {
     const dispatchMs = confirmedMs - one.admitted.arrival.delivery.receivedMs;
-    if (outcomes[i] === 'confirmed') on.push({ locked: one, dispatchedAtMs, dispatchMs });
-    else if (outcomes[i] === 'returned') returned.push(one);
+    if (outcome === 'confirmed') on.push({ locked: one, dispatchedAtMs, dispatchMs });
+    else if (outcome === 'returned') returned.push(one);
     else again.push(one);
   }
   return { on, returned, again };
@@ -64,7 +64,7 @@ function toMessage(one: Locked, nowMs: number): OutMessage {
     model: job.model,
     model_version: model.version,
     kind: 'chat',
-    input: job.input as ChatInput,
+    input: job.input,
     limits: {
       input_tokens_max: job.limits.input_tokens_max,
       output_tokens_max: job.limits.output_tokens_max,

@@ -2,7 +2,7 @@ import { refusal } from '../errors.ts';
 import type { ExistingJob } from '../ledger/types.ts';
 import type { TraceStore } from '../traces/types.ts';
 import { failureReply, successReply } from './replies.ts';
-import type { Admitted, Exit, Known, Locked } from './types.ts';
+import type { Exit, Known, Locked } from './types.ts';
 
 /** A finished twin whose trace is not there yet is asked again after this, in milliseconds. Source: design §5. */
 const ASK_AGAIN_MS = 1_000;
@@ -20,7 +20,7 @@ export function resend(known: Known, existing: ExistingJob, askedMs: number, now
   if (existing.state !== 'locked' || existing.node === null || existing.session === null) return null;
   if (existing.startMs <= 0 || existing.remainingMs <= 0 || known.model === null) return null;
   return {
-    admitted: known as Admitted,
+    admitted: { ...known, model: known.model },
     attempt: existing.attempt,
     node: existing.node,
     session: existing.session,

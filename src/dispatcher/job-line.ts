@@ -9,6 +9,7 @@ import type { Log, Metrics, Stage } from '../ops/types.ts';
 import type { TraceSink, TraceStore } from '../traces/types.ts';
 import type { LeaseName, SlotLeases } from '../workers/types.ts';
 import { admitBatch } from './admission.ts';
+import { answered } from './answered.ts';
 import { Batcher } from './batcher.ts';
 import { dispatch } from './dispatch.ts';
 import { buryDead, countExits, farewell, replyToExits, traceBatch } from './leave.ts';
@@ -244,10 +245,9 @@ export class JobLine {
       this.#deps.locks.endJobs(requests),
     );
     await this.#release(leases);
-    return returned.map((locked, i): Exit => {
+    return [...answered(returned, answers)].map(([locked, answer]): Exit => {
       const { arrival } = locked.admitted;
-      const answer = answers[i];
-      if (answer?.kind === 'ended') return { arrival, outcome: { kind: 'failed', job: answer.job, locked } };
+      if (answer.kind === 'ended') return { arrival, outcome: { kind: 'failed', job: answer.job, locked } };
       return { arrival, outcome: { kind: 'done' } };
     });
   }

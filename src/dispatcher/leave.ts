@@ -4,6 +4,7 @@ import { QUEUE } from '../contracts/names.ts';
 import { isUuidV7 } from '../ids.ts';
 import type { Metrics } from '../ops/types.ts';
 import type { AttemptDocument, EventDocument, RequestDocument, TraceSink } from '../traces/types.ts';
+import { answered } from './answered.ts';
 import { endedWithoutResult, refusalEvent, requestDocument, routingEntry } from './documents.ts';
 import { addressed, failureReply, type Replier, refusalReply } from './replies.ts';
 import type { StageRunner } from './stage-runner.ts';
@@ -110,7 +111,8 @@ export async function buryDead(exits: readonly Exit[], deps: LeaveDeps): Promise
   const dead = exits.filter((exit) => exit.outcome.kind === 'dead');
   if (dead.length === 0) return [...exits];
   const outcomes = await deps.publisher.publishBatch(dead.map(toDeadLetter));
-  const lost = new Set(dead.filter((_, i) => outcomes[i] !== 'confirmed'));
+  const lost = new Set<Exit>();
+  for (const [exit, outcome] of answered(dead, outcomes)) if (outcome !== 'confirmed') lost.add(exit);
   return exits.map((exit) =>
     lost.has(exit) ? { arrival: exit.arrival, outcome: { kind: 'requeued' } } : exit,
   );

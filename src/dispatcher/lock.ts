@@ -4,6 +4,7 @@ import type { CreditLocks, LockAnswer, LockRequest } from '../ledger/types.ts';
 import type { Metrics } from '../ops/types.ts';
 import type { TraceStore } from '../traces/types.ts';
 import type { LeaseName } from '../workers/types.ts';
+import { answered } from './answered.ts';
 import { leaveFinished, resend } from './finished.ts';
 import { conflictExit, unrecorded } from './look-up.ts';
 import type { Exit, Locked, Reserved } from './types.ts';
@@ -37,8 +38,7 @@ export async function lock(reserved: readonly Reserved[], deps: LockDeps): Promi
   const off: Exit[] = [];
   const repriced: Reserved[] = [];
   const give: LeaseName[] = [];
-  for (const [i, one] of reserved.entries()) {
-    const answer = answers[i] as LockAnswer;
+  for (const [one, answer] of answered(reserved, answers)) {
     deps.metrics.locks(answer.kind, 1);
     if (!keepsSlot(one, answer)) give.push(leaseOf(one));
     if (answer.kind === 'new') on.push(newLock(one, answer, askedMs, nowMs));

@@ -1,7 +1,8 @@
 import type { Clock } from '../clock.ts';
 import { refusal } from '../errors.ts';
-import type { CreditLocks, EndUnlockedAnswer, EndUnlockedRequest, ExistingJob } from '../ledger/types.ts';
+import type { CreditLocks, EndUnlockedRequest, ExistingJob } from '../ledger/types.ts';
 import type { TraceStore } from '../traces/types.ts';
+import { answered } from './answered.ts';
 import { leaveFinished, resend } from './finished.ts';
 import type { Admitted, Exit, Known, Locked } from './types.ts';
 
@@ -45,8 +46,7 @@ export async function lookUp(admitted: readonly Admitted[], deps: LookUpDeps): P
   const off: Exit[] = [];
   const askedMs = deps.clock.monotonicMs();
   const answers = await deps.locks.lookUpBatch(before.map((one) => one.identity));
-  for (const [i, one] of before.entries()) {
-    const answer = answers[i] ?? null;
+  for (const [one, answer] of answered(before, answers)) {
     if (answer === null) fresh.push(one);
     else if (answer.kind === 'conflict') off.push(conflictExit(one, answer.field));
     else await sort(one, answer, askedMs, deps, again, off);
@@ -68,8 +68,7 @@ export async function endUnlocked(
   const askedMs = deps.clock.monotonicMs();
   const entries = [...endings];
   const answers = await deps.locks.endUnlockedBatch(entries.map(([ending]) => ending.request));
-  for (const [i, [{ known }, exit]] of entries.entries()) {
-    const answer = answers[i] as EndUnlockedAnswer;
+  for (const [[{ known }, exit], answer] of answered(entries, answers)) {
     if (answer.kind === 'recorded') off.push(exit);
     else if (answer.kind === 'conflict') off.push(conflictExit(known, answer.field));
     else if (answer.kind === 'refused') off.push(unrecorded(known, answer.code));

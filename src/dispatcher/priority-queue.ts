@@ -50,12 +50,7 @@ export class PriorityQueue<T extends { readonly priority: Priority }> {
 /** Spreads `few` evenly behind the first of `many`. */
 function spread<T>(many: readonly T[], few: readonly T[]): T[] {
   if (few.length === 0) return [...many];
-  const out: T[] = [];
-  const step = (many.length + few.length) / few.length;
-  let next = 0;
-  for (const item of many) {
-    out.push(item);
-    if (next < few.length && out.length >= Math.floor(step * (next + 1)) - 1) out.push(few[next++] as T);
-  }
-  return [...out, ...few.slice(next)];
+  const step = Math.max(1, Math.ceil(many.length / few.length));
+  const out = few.flatMap((item, i) => [...many.slice(i * step, (i + 1) * step), item]);
+  return [...out, ...many.slice(few.length * step)];
 }

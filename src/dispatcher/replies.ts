@@ -8,6 +8,7 @@ import { newUuidV7 } from '../ids.ts';
 import type { EndedJob } from '../ledger/types.ts';
 import type { Log, Metrics } from '../ops/types.ts';
 import type { EventDocument, TraceSink } from '../traces/types.ts';
+import { answered } from './answered.ts';
 import type { AddressedReply } from './types.ts';
 
 /** The reply that says no, before any lock. `job` is null where no id could be read. */
@@ -109,7 +110,7 @@ export class Replier {
   async send(replies: readonly AddressedReply[]): Promise<boolean[]> {
     if (replies.length === 0) return [];
     const outcomes = await this.#publisher.publishBatch(replies.map(toMessage));
-    return replies.map((reply, i) => this.#judge(reply, outcomes[i] ?? 'unknown'));
+    return [...answered(replies, outcomes)].map(([reply, outcome]) => this.#judge(reply, outcome));
   }
 
   /** Waits for the tries under way; each is bounded by `replyTryMsMax`. */

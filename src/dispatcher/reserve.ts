@@ -1,4 +1,5 @@
 import type { SlotLeases } from '../workers/types.ts';
+import { answered } from './answered.ts';
 import type { Admitted, Exit, Reserved, Split, WaitingRoom } from './types.ts';
 
 /**
@@ -13,9 +14,8 @@ export async function reserve(admitted: readonly Admitted[], slots: SlotLeases):
   const on: Reserved[] = [];
   const off: Exit[] = [];
   const placed = new Map<WaitingRoom, number>();
-  for (const [i, one] of admitted.entries()) {
-    const answer = answers[i];
-    if (answer?.kind === 'got' || answer?.kind === 'had') {
+  for (const [one, answer] of answered(admitted, answers)) {
+    if (answer.kind === 'got' || answer.kind === 'had') {
       on.push({ admitted: one, choice: answer, isTaken: answer.kind === 'got' });
       placed.set(one.arrival.room, (placed.get(one.arrival.room) ?? 0) + 1);
     } else off.push({ arrival: one.arrival, outcome: { kind: 'waiting' } });

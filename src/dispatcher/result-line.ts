@@ -102,8 +102,7 @@ export class ResultLine implements Service {
 
   async #run(deliveries: readonly Delivery[]): Promise<void> {
     try {
-      for (const part of distinctJobs(deliveries))
-        await this.#stages({ deliveries: part, refused: [], idle: [] });
+      await this.#stages({ deliveries, refused: [], idle: [] });
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;
       this.#deps.log.warn(

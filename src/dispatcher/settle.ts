@@ -1,5 +1,6 @@
 import type { Code } from '../errors.ts';
 import type { EndedJob, SettleAnswer, Settlements } from '../ledger/types.ts';
+import { answered } from './answered.ts';
 import type { VerifiedResult } from './verify.ts';
 
 /** A result that ended its job, now or before: release, reply and trace follow, each harmless to repeat. */
@@ -42,21 +43,33 @@ export async function settle(
   );
   const on: SettledResult[] = [];
   const off: IdleResult[] = [];
-  for (const [i, one] of verified.entries()) {
-    const answer = answers[i] as SettleAnswer;
-    if (answer.kind === 'settled' || answer.kind === 'same') {
-      on.push({
-        verified: one,
-        job: answer.job,
-        isFirst: answer.kind === 'settled',
-        isCapped: answer.isCapped,
-      });
-    } else off.push({ verified: one, ...idle(answer) });
+  for (const [one, answer] of answered(verified, answers)) {
+    if (!('job' in answer)) off.push({ verified: one, ...idle(answer) });
+    else {
+      const { job, isCapped } = answer;
+      on.push({ verified: one, job, isFirst: answer.kind === 'settled', isCapped });
+    }
   }
   return { on, off };
 }
 
-function idle(answer: Exclude<SettleAnswer, { kind: 'settled' | 'same' }>): {
+/** Parts in which each job stands at most once: one call to the ledger may not name a job twice. */
+export function distinctJobs(verified: readonly VerifiedResult[]): VerifiedResult[][] {
+  const parts: VerifiedResult[][] = [];
+  const timesSeen = new Map<string, number>();
+  for (const one of verified) {
+    const times = timesSeen.get(one.result.job) ?? 0;
+    timesSeen.set(one.result.job, times + 1);
+    const part = parts[times] ?? [];
+    part.push(one);
+    parts[times] = part;
+  }
+  return parts;
+}
+
+type IdleAnswer = Extract<SettleAnswer, { kind: 'late' | 'stale' | 'different' | 'unknown' }>;
+
+function idle(answer: IdleAnswer): {
   code: Code;
   namespace: string | null;
 } {

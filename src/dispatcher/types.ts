@@ -1,5 +1,5 @@
 import type { Delivery } from '../broker/types.ts';
-import type { JobMessage } from '../contracts/job.ts';
+import type { ChatJob } from '../contracts/job.ts';
 import type { Priority } from '../contracts/names.ts';
 import type { ReplyMessage } from '../contracts/reply.ts';
 import type { Refusal } from '../errors.ts';
@@ -30,7 +30,7 @@ export interface Arrival {
   readonly priority: Priority;
   readonly room: WaitingRoom;
   /** Kept from the first admission, so that a held job is not parsed again. Written by admit only. */
-  parsed: JobMessage | null;
+  parsed: ChatJob | null;
   /** How often a duplicate waited for the trace of its finished twin. Written by the line only. */
   asked: number;
 }
@@ -38,7 +38,7 @@ export interface Arrival {
 /** A job of a known sender for a known account: the arbiter may remember what is said of it. */
 export interface Known {
   readonly arrival: Arrival;
-  readonly job: JobMessage;
+  readonly job: ChatJob;
   readonly account: Account;
   readonly publisher: Publisher;
   /** Null only if there is no such model. */

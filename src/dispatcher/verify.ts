@@ -59,7 +59,7 @@ export async function verify(
     await deps.directory.refresh();
   const priceMicro = dearestMicro(deps.directory);
   const judged = await Promise.all(
-    checked.map((one) => (one.ok ? checkNode(one.value, priceMicro, deps) : one)),
+    checked.map(async (one) => (one.ok ? checkNode(one.value, priceMicro, deps) : one)),
   );
   const on: VerifiedResult[] = [];
   const off: RefusedResult[] = [];
