@@ -1,0 +1,18 @@
+import { DryMongoBinary, MongoBinary } from 'mongodb-memory-server-core';
+import { MongoBinaryDownloadUrl } from 'mongodb-memory-server-core/lib/util/MongoBinaryDownloadUrl.js';
+
+/**
+ * Fetches mongod from its vendor into the folder given as argument. A program of its own, because the package prints its
+ * progress on standard output and goes on trying a host that nobody can reach for minutes. Exits 1 when the vendor does not
+ * answer within 10 s, or when the download fails.
+ */
+const REACH_MS_MAX = 10_000;
+
+const downloadDir = process.argv[2];
+if (downloadDir === undefined) throw new Error('usage: mongod-vendor <folder>');
+
+const options = { ...(await DryMongoBinary.generateOptions({ downloadDir })), checkMD5: true };
+const url = await new MongoBinaryDownloadUrl(options).getDownloadUrl();
+const answer = await fetch(url, { method: 'HEAD', signal: AbortSignal.timeout(REACH_MS_MAX) });
+if (!answer.ok) throw new Error(`${url} answers ${answer.status}`);
+await MongoBinary.getPath(options);
