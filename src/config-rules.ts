@@ -24,6 +24,11 @@ const URL_FORMS: Readonly<Partial<Record<ConfigPath, { pattern: RegExp; form: st
   },
 };
 
+/** What a server's URL must look like, or null for a setting that is no URL. */
+export function urlForm(path: ConfigPath): string | null {
+  return URL_FORMS[path]?.form ?? null;
+}
+
 /** The fault of a URL, or null. A replica set's URL names several hosts, so only the others must parse as one URL. */
 export function urlFault(path: ConfigPath, url: string): string | null {
   const expected = URL_FORMS[path];

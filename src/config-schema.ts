@@ -1,9 +1,5 @@
 import { type Static, Type } from 'typebox';
 
-/**
- * Every bound Tollgate has, with its unit (last word of the name), default and reason. `docs/configuration.md` is generated
- * from here and a test compares the two. `config.ts` reads it from flags, environment, credential files and a TOML file.
- */
 const closed = { additionalProperties: false } as const;
 
 const int = (fallback: number, minimum: number, maximum: number, description: string) =>
@@ -11,6 +7,10 @@ const int = (fallback: number, minimum: number, maximum: number, description: st
 
 const section = <P extends Type.TProperties>(properties: P) => Type.Object(properties, closed);
 
+/**
+ * Every bound Tollgate has, with its unit (last word of the name), default and reason. `docs/configuration.md` is generated
+ * from here and a test compares the two. `config.ts` reads it from flags, environment, credential files and a TOML file.
+ */
 export const ConfigSchema = section({
   servers: section({
     postgresUrl: Type.String({ description: 'Login of role tollgate_dispatcher. TOLLGATE_POSTGRES_URL.' }),

@@ -114,6 +114,7 @@ export interface EndedJob {
   readonly endedAtMs: number;
 }
 
+/** What settling one result did. */
 export type SettleAnswer =
   /** `settled`: by this call. `same`: by an earlier call with the same digest; repeat release, reply and trace. */
   | { readonly kind: 'settled' | 'same'; readonly job: EndedJob; readonly isCapped: boolean }

@@ -1,5 +1,6 @@
 /** Names → ids, entitlements, models and prices: what admit needs, read from PostgreSQL and kept in memory. */
 
+/** Who pays. */
 export interface Account {
   readonly id: number;
   readonly name: string;
@@ -7,6 +8,7 @@ export interface Account {
   readonly namespaces: ReadonlyMap<string, number>;
 }
 
+/** Who sends: a RabbitMQ user `p-<name>`. */
 export interface Publisher {
   readonly id: number;
   readonly name: string;

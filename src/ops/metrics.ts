@@ -28,6 +28,15 @@ const MISNAMED = [
 
 const MS_PER_S = 1_000;
 
+/** One of our metrics as `docs/metrics.md` shows it; `values` are the label's closed set, empty where it is open. */
+export interface MetricEntry {
+  readonly name: string;
+  readonly type: 'counter' | 'gauge' | 'histogram';
+  readonly help: string;
+  readonly labels: readonly string[];
+  readonly values: readonly string[];
+}
+
 /** A counter kept as plain numbers, one per value of its label; the library's counter is filled when it is scraped. */
 class PlainCounter {
   readonly #counts = new Map<string, number>();
@@ -77,6 +86,7 @@ function buildInfo(registry: Registry): void {
  */
 export class PrometheusMetrics implements Metrics {
   readonly #registry = new Registry();
+  readonly #catalogue: MetricEntry[] = [];
   readonly #stageJobs = this.#counter('stage_jobs', 'Jobs that went through a stage.', 'stage', STAGES);
   readonly #stageFailures = this.#counter(
     'stage_failures',
@@ -169,6 +179,7 @@ export class PrometheusMetrics implements Metrics {
   /** Registers `tollgate_<name>`; a reader that throws leaves its gauge out of that scrape and harms nothing else. */
   gauge(...[name, help, labelNames, read]: Parameters<Metrics['gauge']>): void {
     invariant(/^tollgate_[a-z][a-z0-9_]*(?<!_total)$/.test(name), `${name} is no name for a gauge`);
+    this.#catalogue.push({ name, type: 'gauge', help, labels: labelNames, values: [] });
     void new Gauge({
       name,
       help,
@@ -198,12 +209,19 @@ export class PrometheusMetrics implements Metrics {
     return this.#registry.metrics();
   }
 
+  /** Our own metrics in the order they were registered; the process's are documented by prom-client. */
+  get catalogue(): readonly MetricEntry[] {
+    return this.#catalogue;
+  }
+
   get contentType(): string {
     return this.#registry.contentType;
   }
 
   #counter(name: string, help: string, label: string | null = null, values: readonly string[] = ['']) {
-    return new PlainCounter(this.#registry, `tollgate_${name}_total`, help, label, values);
+    const full = `tollgate_${name}_total`;
+    this.#note(full, 'counter', help, label, values);
+    return new PlainCounter(this.#registry, full, help, label, values);
   }
 
   #histogram(
@@ -214,6 +232,20 @@ export class PrometheusMetrics implements Metrics {
     values: readonly string[] = [''],
   ) {
     const registry = this.#registry;
+    this.#note(`tollgate_${name}`, 'histogram', help, label, values);
     return new PlainHistogram({ name: `tollgate_${name}`, help, bounds, label, values, registry });
+  }
+
+  #note(
+    name: string,
+    type: MetricEntry['type'],
+    help: string,
+    label: string | null,
+    values: readonly string[],
+  ) {
+    const entry = { name, type, help };
+    this.#catalogue.push(
+      label === null ? { ...entry, labels: [], values: [] } : { ...entry, labels: [label], values },
+    );
   }
 }

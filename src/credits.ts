@@ -1,0 +1,23 @@
+/** One credit in micro-credits, the integer unit of all money. */
+export const MICRO_PER_CREDIT = 1_000_000n;
+
+const CREDITS = /^(\d{1,12})(?:\.(\d{1,6}))?$/;
+
+/**
+ * Credits as people write them (`12`, `12.5`, at most six decimals and twelve digits before them) in micro-credits, exactly;
+ * null for anything else: a sign, an exponent, a comma, a seventh decimal. No floating point is involved.
+ */
+export function creditsFromText(text: string): bigint | null {
+  const match = CREDITS.exec(text);
+  if (match === null) return null;
+  const [, whole = '', decimals = ''] = match;
+  return BigInt(whole) * MICRO_PER_CREDIT + BigInt(decimals.padEnd(6, '0'));
+}
+
+/** Micro-credits as credits, with all six decimals less trailing zeros, at least two: `12.50`. */
+export function creditsText(amountMicro: bigint): string {
+  const sign = amountMicro < 0n ? '-' : '';
+  const absolute = amountMicro < 0n ? -amountMicro : amountMicro;
+  const decimals = (absolute % MICRO_PER_CREDIT).toString().padStart(6, '0');
+  return `${sign}${absolute / MICRO_PER_CREDIT}.${decimals.slice(0, 2)}${decimals.slice(2).replace(/0+$/, '')}`;
+}
