@@ -7,7 +7,7 @@ import { AmqpConsumerChannel } from './consumer.ts';
 import { Link } from './link.ts';
 import { ConfirmPublisher } from './publisher.ts';
 import { type QueueBounds, Topology } from './topology.ts';
-import type { Broker, ConsumerChannel, Publisher } from './types.ts';
+import type { Broker, ConsumerChannel } from './types.ts';
 
 /** What a broker connection needs; the numbers come from `Config['servers']` and `Config['broker']`. */
 export interface BrokerOptions {
@@ -74,7 +74,7 @@ export class AmqpBroker implements Broker, Service {
     );
   }
 
-  get publisher(): Publisher {
+  get publisher(): ConfirmPublisher {
     return this.#publisher;
   }
 
@@ -145,11 +145,13 @@ export class AmqpBroker implements Broker, Service {
     this.#publisher.attach(channel);
     channel.once('close', () => {
       this.#noteChange();
-      if (this.#publishing.model === model) this.#reopenPublishChannel(model);
+      // A connection that ends closes its channels first: a turn later it is clear which of the two went.
+      setImmediate(() => this.#reopenPublishChannel(model));
     });
   }
 
   #reopenPublishChannel(model: ChannelModel): void {
+    if (this.#publishing.model !== model) return;
     this.#openPublishChannel(model).then(
       () => this.#noteChange(),
       () => this.#publishing.drop(),
