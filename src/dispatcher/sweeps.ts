@@ -16,7 +16,7 @@ export interface SweepsDeps {
   /** Lease ends and the rebuilding of an emptied Redis. */
   readonly leases: {
     expireLeases(limit: number): Promise<number>;
-    rebuild(open: readonly OpenAttempt[]): Promise<void>;
+    rebuild(open: readonly OpenAttempt[]): Promise<number>;
   };
   readonly slots: SlotLeases;
   readonly traces: TraceSink;

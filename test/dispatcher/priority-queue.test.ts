@@ -1,0 +1,68 @@
+import fc from 'fast-check';
+import t from 'tap';
+import type { Priority } from '../../src/contracts/names.ts';
+import { PriorityQueue } from '../../src/dispatcher/priority-queue.ts';
+
+interface Item {
+  readonly priority: Priority;
+  readonly n: number;
+}
+
+function filled(interactive: number, batch: number): PriorityQueue<Item> {
+  const queue = new PriorityQueue<Item>(0.1);
+  for (let n = 0; n < interactive; n++) queue.push({ priority: 'interactive', n });
+  for (let n = 0; n < batch; n++) queue.push({ priority: 'batch', n });
+  return queue;
+}
+
+t.test('batch keeps a tenth when both wait', async (t) => {
+  const taken = filled(1_000, 1_000).take(100);
+  t.equal(taken.filter((item) => item.priority === 'batch').length, 10);
+  t.ok(
+    taken.slice(0, 50).some((item) => item.priority === 'batch'),
+    'spread, not at the end',
+  );
+});
+
+t.test('batch takes what interactive leaves', async (t) => {
+  t.equal(filled(3, 50).take(20).length, 20);
+  t.equal(filled(0, 50).take(20).length, 20);
+});
+
+t.test('nothing is lost or doubled, and each row keeps its order', async (t) => {
+  fc.assert(
+    fc.property(fc.nat(80), fc.nat(80), fc.integer({ min: 1, max: 40 }), (interactive, batch, countMax) => {
+      const queue = filled(interactive, batch);
+      const all: Item[] = [];
+      while (queue.size > 0) {
+        const taken = queue.take(countMax);
+        if (taken.length !== Math.min(countMax, interactive + batch - all.length)) return false;
+        // Every second take is put back once: held jobs go in front again.
+        if (all.length === 0 && taken.length > 1) {
+          queue.putBack(taken);
+          all.push(...queue.take(countMax));
+        } else all.push(...taken);
+      }
+      const rows = (priority: Priority) =>
+        all.filter((item) => item.priority === priority).map((item) => item.n);
+      const inOrder = (numbers: number[], count: number) =>
+        numbers.length === count && numbers.every((n, i) => n === i);
+      return inOrder(rows('interactive'), interactive) && inOrder(rows('batch'), batch);
+    }),
+  );
+  t.pass();
+});
+
+t.test('remove takes out what matches, in order', async (t) => {
+  const queue = filled(4, 2);
+  const gone = queue.remove((item) => item.n % 2 === 0);
+  t.same(
+    gone.map((item) => [item.priority, item.n]),
+    [
+      ['interactive', 0],
+      ['interactive', 2],
+      ['batch', 0],
+    ],
+  );
+  t.equal(queue.size, 3);
+});
