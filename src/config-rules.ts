@@ -17,6 +17,7 @@ const URL_FORMS: Readonly<Partial<Record<ConfigPath, { pattern: RegExp; form: st
   },
   'servers.redisUrl': { pattern: /^rediss?:\/\/./, form: 'redis://host:port/number' },
   'servers.amqpUrl': { pattern: /^amqps?:\/\/./, form: 'amqp://user:password@host:port/vhost' },
+  'servers.amqpClientUrl': { pattern: /^amqps?:\/\/./, form: 'amqp://user:password@host:port/vhost' },
   'servers.amqpAdminUrl': { pattern: /^https?:\/\/./, form: 'http://user:password@host:port' },
   'servers.mongoUrl': {
     pattern: /^mongodb(\+srv)?:\/\/[^/]+\/[^/?]+/,

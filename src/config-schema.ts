@@ -29,6 +29,11 @@ export const ConfigSchema = section({
       default: null,
       description: "RabbitMQ's management API, for operator commands only. TOLLGATE_AMQP_ADMIN_URL.",
     }),
+    amqpClientUrl: Type.Union([Type.Null(), Type.String()], {
+      default: null,
+      description:
+        "A publisher's RabbitMQ user, for tollgate submit; null: amqpUrl. TOLLGATE_AMQP_CLIENT_URL.",
+    }),
     mongoUrl: Type.String({ description: 'TOLLGATE_MONGO_URL, with the database in its path.' }),
     connectTimeoutMs: int(5_000, 100, 60_000, 'Longest wait for one connection attempt.'),
     reconnectDelayMsMax: int(2_000, 50, 60_000, 'Reconnects back off with jitter up to this.'),

@@ -1,10 +1,10 @@
-import { CommanderError } from 'commander';
-import { Command } from 'commander';
+import { Command, CommanderError } from 'commander';
 import { VERSION } from '../version.ts';
 import { docsCommand } from './docs.ts';
 import { EXIT, failureOf } from './failure.ts';
 import { Output } from './output.ts';
 import { serveCommand } from './serve.ts';
+import { submitCommand } from './submit.ts';
 
 /** How long open handles may keep the process after the command has ended, in milliseconds; then it exits all the same. */
 const LINGER_MS = 1_000;
@@ -16,7 +16,7 @@ function program(): Command {
     .exitOverride()
     .configureOutput({ outputError: () => undefined })
     .addHelpText('after', '\nEvery command has --help with examples. Exit statuses: docs/commands.md.');
-  for (const member of [serveCommand()]) root.addCommand(member);
+  for (const member of [serveCommand(), submitCommand()]) root.addCommand(member);
   return root.addCommand(docsCommand(), { hidden: true });
 }
 
