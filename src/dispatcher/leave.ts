@@ -2,12 +2,13 @@ import type { OutMessage, Publisher } from '../broker/types.ts';
 import type { Clock } from '../clock.ts';
 import { QUEUE } from '../contracts/names.ts';
 import { isUuidV7 } from '../ids.ts';
-import type { Metrics } from '../ops/types.ts';
+import type { Log, Metrics } from '../ops/types.ts';
 import type { AttemptDocument, EventDocument, RequestDocument, TraceSink } from '../traces/types.ts';
 import { answered } from './answered.ts';
 import { endedWithoutResult, refusalEvent, requestDocument, routingEntry } from './documents.ts';
 import { addressed, failureReply, type Replier, refusalReply } from './replies.ts';
 import type { StageRunner } from './stage-runner.ts';
+import { type Documents, writeDocuments } from './trace.ts';
 import type { AddressedReply, Arrival, Dispatched, Exit } from './types.ts';
 
 interface LeaveDeps {
@@ -15,15 +16,9 @@ interface LeaveDeps {
   readonly replier: Replier;
   readonly traces: TraceSink;
   readonly clock: Clock;
+  readonly log: Log;
   readonly metrics: Metrics;
   readonly stages: StageRunner;
-}
-
-/** What a batch leaves behind in MongoDB. */
-interface Documents {
-  readonly requests: RequestDocument[];
-  readonly attempts: AttemptDocument[];
-  readonly events: EventDocument[];
 }
 
 /** Tells every sender that is owed an answer. Comes before the trace, so that a slow MongoDB delays nobody's "no". */
@@ -71,13 +66,9 @@ export async function traceBatch(
   if (count === 0) return;
   const isWanted = () =>
     [...dispatched.map((one) => one.locked.admitted), ...exits].some((one) => one.arrival.delivery.isLive);
-  await deps.stages.run('trace_request', count, isWanted, async () => {
-    await Promise.all([
-      deps.traces.writeRequests(requests),
-      deps.traces.writeAttempts(attempts),
-      deps.traces.writeEvents(events),
-    ]);
-  });
+  await deps.stages.run('trace_request', count, isWanted, () =>
+    writeDocuments(documents, deps.traces, deps.log),
+  );
 }
 
 function collect(dispatched: readonly Dispatched[], exits: readonly Exit[], clock: Clock): Documents {
@@ -85,25 +76,27 @@ function collect(dispatched: readonly Dispatched[], exits: readonly Exit[], cloc
   // The wall-clock time of receipt, from the monotonic one.
   const skewMs = nowMs - clock.monotonicMs();
   const receivedAt = (arrival: Arrival) => arrival.delivery.receivedMs + skewMs;
-  const documents: Documents = { requests: [], attempts: [], events: [] };
+  const requests: RequestDocument[] = [];
+  const attempts: AttemptDocument[] = [];
+  const events: EventDocument[] = [];
   for (const one of dispatched) {
     const { admitted } = one.locked;
     const atMs = receivedAt(admitted.arrival);
-    documents.requests.push(requestDocument(admitted, atMs, routingEntry(one, atMs)));
+    requests.push(requestDocument(admitted, atMs, routingEntry(one, atMs)));
   }
   for (const { arrival, outcome } of exits) {
     if (outcome.kind === 'refused' || outcome.kind === 'dead') {
       const known = outcome.kind === 'refused' ? outcome.known : null;
-      documents.events.push(refusalEvent(arrival, outcome.refusal, known, nowMs));
-      if (known) documents.requests.push(requestDocument(known, receivedAt(arrival), null));
+      events.push(refusalEvent(arrival, outcome.refusal, known, nowMs));
+      if (known) requests.push(requestDocument(known, receivedAt(arrival), null));
     } else if (outcome.kind === 'failed') {
       const atMs = receivedAt(arrival);
       const routing = routingEntry({ locked: outcome.locked, dispatchedAtMs: null, dispatchMs: null }, atMs);
-      documents.requests.push(requestDocument(outcome.locked.admitted, atMs, routing));
-      documents.attempts.push(endedWithoutResult(outcome.job));
+      requests.push(requestDocument(outcome.locked.admitted, atMs, routing));
+      attempts.push(endedWithoutResult(outcome.job));
     }
   }
-  return documents;
+  return { requests, attempts, events };
 }
 
 /** Keeps what nobody may be answered for in the dead-letter queue; what the broker did not confirm goes back instead. */

@@ -19,6 +19,7 @@ import {
 } from './result-documents.ts';
 import { distinctJobs, type IdleResult, type SettledResult, settle } from './settle.ts';
 import { anyLive, type StageRunner } from './stage-runner.ts';
+import { writeDocuments } from './trace.ts';
 import { type RefusedResult, type VerifiedResult, verify } from './verify.ts';
 
 /** What the line is made of. */
@@ -157,7 +158,7 @@ export class ResultLine implements Service {
   }
 
   async #trace(batch: Batch, settled: readonly SettledResult[]): Promise<void> {
-    const { traces, clock } = this.#deps;
+    const { traces, clock, log } = this.#deps;
     const nowMs = clock.nowMs();
     const events: EventDocument[] = [
       ...batch.refused.map((one) => refusedResultEvent(one, nowMs)),
@@ -166,9 +167,10 @@ export class ResultLine implements Service {
         .filter((one) => one.isCapped)
         .map((one) => anomalyEvent(one.verified, 'TG_RESULT_USAGE', one.job.namespace, nowMs)),
     ];
-    await this.#call(batch, 'trace_attempt', settled.length + events.length, async () => {
-      await Promise.all([traces.writeAttempts(settled.map(attemptDocument)), traces.writeEvents(events)]);
-    });
+    const documents = { requests: [], attempts: settled.map(attemptDocument), events };
+    await this.#call(batch, 'trace_attempt', settled.length + events.length, () =>
+      writeDocuments(documents, traces, log),
+    );
   }
 
   #call<T>(batch: Batch, stage: Stage, results: number, call: () => Promise<T>): Promise<T> {
