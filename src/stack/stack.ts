@@ -22,6 +22,8 @@ export interface StackOptions {
   readonly environment?: Readonly<Record<string, string | undefined>>;
   /** Told in whole lines what is being done; default: nobody. */
   readonly onProgress?: (line: string) => void;
+  /** Ends the servers, and the start with TG_STORE_UNAVAILABLE, when it aborts meanwhile. */
+  readonly signal?: AbortSignal;
   /** How long each server may take to serve clients; default 60,000. */
   readonly startMsMax?: number;
 }
@@ -57,18 +59,17 @@ const VARIABLES = [
  * However this process ends, `kill -9` included, what was started ends with it and its data is removed.
  */
 export async function startStack(options: StackOptions = {}): Promise<Stack> {
-  const {
-    only = SERVER_NAMES,
-    environment = process.env,
-    onProgress = () => {},
-    startMsMax = 60_000,
-  } = options;
+  const { only = SERVER_NAMES, environment = process.env, startMsMax = 60_000, signal } = options;
+  const onProgress = options.onProgress ?? (() => {});
   const given = only.filter((name) => isGiven(name, environment));
   const missing = only.filter((name) => !given.includes(name));
   const { binaries, timings } = await ensureBinaries(missing, onProgress);
   const startedAtMs = systemClock.monotonicMs();
   const ports = await reservePorts();
+  signal?.throwIfAborted();
   const keeper = new Keeper();
+  const abandon = () => void keeper.close();
+  signal?.addEventListener('abort', abandon, { once: true });
   const servers = new Map<ServerName, ServerProcess>();
   const start = async (name: ServerName, binary: Binary): Promise<Partial<StackUrls>> => {
     const folder = join(keeper.folder, name);
@@ -97,6 +98,8 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
     await keeper.close();
     ports.close();
     throw error;
+  } finally {
+    signal?.removeEventListener('abort', abandon);
   }
 }
 
