@@ -1,8 +1,7 @@
 import { type Db, type Document, MongoClient, MongoServerError } from 'mongodb';
-import type { Config } from '../config-schema.ts';
 import { StoreError } from '../errors.ts';
 import type { Log } from '../ops/types.ts';
-import { clientOptions, type MongoConnection } from './mongo.ts';
+import { clientOptions, type MongoConnection, type MongoServers } from './mongo.ts';
 
 /** How long one index may take on collections that hold documents already. */
 const BUILD_MS_MAX = 600_000;
@@ -41,7 +40,7 @@ const JOIN_STAGES: readonly Document[] = [
  * Makes the indexes and the view; what is there already stays. Run by `migrate`, safe when two processes run it at once.
  * Throws StoreError when MongoDB is away.
  */
-export async function ensureCollections(servers: Config['servers']): Promise<void> {
+export async function ensureCollections(servers: MongoServers): Promise<void> {
   const client = new MongoClient(servers.mongoUrl, {
     ...clientOptions(servers, servers.connectTimeoutMs),
     socketTimeoutMS: BUILD_MS_MAX,
@@ -70,7 +69,7 @@ export async function ensureCollections(servers: Config['servers']): Promise<voi
  * Makes the collections as soon as MongoDB is up, once: a daemon may start while it is away, and documents written before
  * their indexes exist are found slowly. Failures are logged and tried again at the next change to up.
  */
-export function ensureCollectionsWhenUp(mongo: MongoConnection, servers: Config['servers'], log: Log): void {
+export function ensureCollectionsWhenUp(mongo: MongoConnection, servers: MongoServers, log: Log): void {
   const unsubscribe = mongo.onChange((isUp) => {
     if (isUp) ensure();
   });

@@ -15,6 +15,9 @@ import { StoreError, TollgateError } from '../errors.ts';
 import type { Dependency, Log, Service } from '../ops/types.ts';
 import type { Section, SectionBson } from './documents.ts';
 
+/** What this room needs of `Config['servers']`. */
+export type MongoServers = Pick<Config['servers'], 'mongoUrl' | 'connectTimeoutMs'>;
+
 /** The driver accepts no shorter interval. */
 const HEARTBEAT_MS_MIN = 500;
 
@@ -70,7 +73,7 @@ export class MongoConnection implements Service {
   #wasUp = false;
 
   /** Milliseconds and counts come from `config.traces`; the database is the one in the path of `servers.mongoUrl`. */
-  constructor(config: Pick<Config, 'servers' | 'traces'>, log: Log) {
+  constructor(config: { readonly servers: MongoServers; readonly traces: Config['traces'] }, log: Log) {
     const { writeMsMax, spoolDrainMs, connectionsMax, awayAfterFailures } = config.traces;
     this.#client = new MongoClient(config.servers.mongoUrl, {
       ...clientOptions(config.servers, writeMsMax),
@@ -238,7 +241,7 @@ export class MongoConnection implements Service {
 }
 
 /** Options of every client of this room. Durable on a majority, because what is acknowledged next may be lost with it. */
-export function clientOptions(servers: Config['servers'], operationMsMax: number): MongoClientOptions {
+export function clientOptions(servers: MongoServers, operationMsMax: number): MongoClientOptions {
   return {
     appName: 'tollgate',
     writeConcern: { w: 'majority', journal: true },

@@ -5,7 +5,7 @@ import type { Config } from '../../src/config-schema.ts';
 import { newUuidV7 } from '../../src/ids.ts';
 import type { Log } from '../../src/ops/types.ts';
 import { ensureCollections } from '../../src/traces/collections.ts';
-import { MongoConnection } from '../../src/traces/mongo.ts';
+import { MongoConnection, type MongoServers } from '../../src/traces/mongo.ts';
 import type { AttemptDocument, EventDocument, RequestDocument } from '../../src/traces/types.ts';
 import type { Teardown } from '../support/servers.ts';
 
@@ -41,19 +41,9 @@ export function tracesConfig(overrides: Partial<Config['traces']> = {}): Config[
   };
 }
 
-/** The servers section, of which this room reads the URL and the timeout. */
-export function serversConfig(mongoUrl: string): Config['servers'] {
-  return {
-    postgresUrl: '',
-    postgresSettlerUrl: null,
-    postgresAdminUrl: null,
-    redisUrl: '',
-    amqpUrl: '',
-    amqpAdminUrl: null,
-    mongoUrl,
-    connectTimeoutMs: 2_000,
-    reconnectDelayMsMax: 200,
-  };
+/** What the room needs of the servers section. */
+export function serversConfig(mongoUrl: string): MongoServers {
+  return { mongoUrl, connectTimeoutMs: 2_000 };
 }
 
 /** A started connection; with `isEnsured` the collections exist as well. */

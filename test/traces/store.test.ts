@@ -1,12 +1,14 @@
 import { MongoClient } from 'mongodb';
 import t from 'tap';
 import { newUuidV7 } from '../../src/ids.ts';
-import { ensureCollections, TRACES_VIEW } from '../../src/traces/collections.ts';
+import { ensureCollections, ensureCollectionsWhenUp, TRACES_VIEW } from '../../src/traces/collections.ts';
 import { ENCODERS, jobKeyOf } from '../../src/traces/documents.ts';
 import { MongoTraceStore, stagesByTime } from '../../src/traces/store.ts';
 import type { AttemptDocument, EventDocument, RequestDocument } from '../../src/traces/types.ts';
 import { isolatedServers } from '../support/servers.ts';
-import { attempt, connectMongo, event, request, serversConfig } from './fixtures.ts';
+import { until } from '../support/until.ts';
+import { attempt, connectMongo, event, recordingLog, request, serversConfig } from './fixtures.ts';
+import { flakyLink } from './flaky-link.ts';
 
 const { mongoUrl } = await isolatedServers(t, { mongo: true });
 const mongo = await connectMongo(t, mongoUrl);
@@ -193,5 +195,25 @@ await t.test('the collections can be made again, and by two processes at once', 
   const infos = await client.db(url.pathname.slice(1)).listCollections().toArray();
   t.ok(infos.some((info) => info.name === TRACES_VIEW && info.type === 'view'));
 });
+
+await t.test(
+  'a daemon that starts while MongoDB is away makes the collections once it is there',
+  async (t) => {
+    const { mongoUrl: freshUrl } = await isolatedServers(t, { mongo: true });
+    const link = await flakyLink(t, freshUrl, 'cut');
+    const { log, lines } = recordingLog();
+    const late = await connectMongo(t, link.url, { log, isEnsured: false });
+    ensureCollectionsWhenUp(late, serversConfig(link.url), log);
+    t.notOk(late.isUp);
+    link.set('open');
+    const other = new MongoClient(freshUrl);
+    t.after(() => other.close());
+    await until(async () => {
+      const infos = await other.db().listCollections({ name: TRACES_VIEW }).toArray();
+      return infos.length === 1;
+    }, 'the view to be made');
+    t.notMatch(lines.join(), /could not be made/);
+  },
+);
 
 t.end();
