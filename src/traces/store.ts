@@ -2,16 +2,9 @@ import type { Document } from 'mongodb';
 import { TollgateError } from '../errors.ts';
 import { isUuidV7 } from '../ids.ts';
 import { TRACES_VIEW } from './collections.ts';
-import {
-  attemptKey,
-  decodeEvent,
-  decodeTrace,
-  jobKeyOf,
-  jobOf,
-  type RequestBson,
-  type TraceBson,
-} from './documents.ts';
+import { attemptKey, decodeEvent, decodeTrace, jobKeyOf, jobOf } from './documents.ts';
 import type { MongoConnection } from './mongo.ts';
+import type { RequestBson, TraceBson } from './stored.ts';
 import type { EventDocument, Trace, TraceStore } from './types.ts';
 
 type TimeQuery = Parameters<TraceStore['findByTime']>[0];
