@@ -1,0 +1,232 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import { Client, type QueryResultRow } from 'pg';
+import type { Config } from '../../src/config-schema.ts';
+import { newUuidV7 } from '../../src/ids.ts';
+import { Accounts } from '../../src/ledger/accounts.ts';
+import { CreditLocksPg } from '../../src/ledger/credit-locks.ts';
+import { SettlementsPg } from '../../src/ledger/settlements.ts';
+import { SweepsPg } from '../../src/ledger/sweeps.ts';
+import type { LockRequest, SettleRequest } from '../../src/ledger/types.ts';
+import type { Log } from '../../src/ops/types.ts';
+import { Database, type DatabaseOptions } from '../../src/postgres/database.ts';
+import { migrate } from '../../src/postgres/migrate.ts';
+import type { Teardown } from './servers.ts';
+
+/** A log that keeps nothing. */
+export const quietLog: Log = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+  child: () => quietLog,
+};
+
+/** Bounds of `Config.ledger` at their defaults, with a start window and grace that a test may shorten. */
+export const ledgerConfig: Config['ledger'] = {
+  connectionsMax: 4,
+  statementMsMax: 5_000,
+  lockWaitMsMax: 3_000,
+  startWindowMs: 20_000,
+  deadlineGraceMs: 5_000,
+  batchRetriesMax: 5,
+};
+
+/** How tests connect: `role` null is the superuser, else its rights alone (by SET ROLE, so no password is needed). */
+export function databaseOptions(adminUrl: string, role: string | null, connectionsMax = 4): DatabaseOptions {
+  const url = new URL(adminUrl);
+  if (role !== null) url.searchParams.set('options', `-c role=${role}`);
+  return {
+    url: url.href,
+    connectionsMax,
+    connectTimeoutMs: 5_000,
+    reconnectDelayMsMax: 500,
+    statementMsMax: ledgerConfig.statementMsMax,
+    lockWaitMsMax: ledgerConfig.lockWaitMsMax,
+    batchRetriesMax: ledgerConfig.batchRetriesMax,
+  };
+}
+
+/** Ids of what every ledger of the tests begins with. */
+export interface Seed {
+  readonly account: 'acme';
+  readonly accountId: number;
+  readonly namespaceId: number;
+  readonly publisherId: number;
+  readonly model: 'tiny-chat';
+  readonly modelVersionId: number;
+  readonly node: 'node-1';
+}
+
+/** A migrated database of its own with account `acme` (10 credits), namespace, publisher, model and node. */
+export interface TestLedger extends Seed {
+  /** Superuser on it. */
+  readonly adminUrl: string;
+  readonly dispatcher: Database;
+  readonly settler: Database;
+  readonly admin: Database;
+  readonly accounts: Accounts;
+  readonly locks: CreditLocksPg;
+  readonly settlements: SettlementsPg;
+  readonly sweeps: SweepsPg;
+  /** A superuser's statement, for looking and for breaking things. */
+  sql<Row extends QueryResultRow>(text: string, params?: readonly unknown[]): Promise<Row[]>;
+  /** A valid lock request of a new job: 1,000 input and 1,000 output tokens at 1,000,000 and 2,000,000: 3,000 micro. */
+  lockRequest(change?: Partial<LockRequest>): LockRequest;
+  /** The result that settles `request`: 500 and 500 tokens, 1,500 micro. */
+  settleRequest(request: LockRequest, change?: Partial<SettleRequest>): SettleRequest;
+}
+
+const SEED_CREDIT_MICRO = 10_000_000n;
+
+/** A fresh, migrated, empty database, dropped when `t` ends; returns the superuser's URL of it. */
+export function migratedDatabase(t: Teardown): Promise<string> {
+  return cloned(t, 'empty', () => Promise.resolve());
+}
+
+/** A fresh database with the seed; its connections close and it is dropped when `t` ends. */
+export async function testLedger(t: Teardown, config: Config['ledger'] = ledgerConfig): Promise<TestLedger> {
+  const adminUrl = await cloned(t, 'seeded', plantSeed);
+  const admin = new Database(databaseOptions(adminUrl, null), quietLog);
+  const dispatcher = new Database(databaseOptions(adminUrl, 'tollgate_dispatcher'), quietLog);
+  const settler = new Database(databaseOptions(adminUrl, 'tollgate_settler'), quietLog);
+  const raw = new Client({ connectionString: adminUrl });
+  raw.on('error', () => undefined);
+  await raw.connect();
+  t.after(() => Promise.all([admin.close(), dispatcher.close(), settler.close(), raw.end()]));
+  const sql: TestLedger['sql'] = async (text, params = []) => (await raw.query(text, [...params])).rows;
+  const seed = await readSeed(sql);
+  return {
+    ...seed,
+    adminUrl,
+    dispatcher,
+    settler,
+    admin,
+    accounts: new Accounts(admin),
+    locks: new CreditLocksPg(config, quietLog, dispatcher),
+    settlements: new SettlementsPg(quietLog, settler),
+    sweeps: new SweepsPg(dispatcher),
+    sql,
+    lockRequest: (change = {}) => ({ ...aLockRequest(seed), ...change }),
+    settleRequest: (request, change = {}) => ({ ...aSettleRequest(request), ...change }),
+  };
+}
+
+function aLockRequest(seed: Seed): LockRequest {
+  return {
+    jobId: newUuidV7(),
+    accountId: seed.accountId,
+    namespaceId: seed.namespaceId,
+    publisherId: seed.publisherId,
+    digest: randomBytes(32),
+    kind: 'chat',
+    priority: 'interactive',
+    replyTo: 'reply.p-acme-app',
+    correlationId: null,
+    traceparent: null,
+    modelVersionId: seed.modelVersionId,
+    inputTokensMax: 1_000,
+    outputTokensMax: 1_000,
+    timeoutMs: 60_000,
+    attemptsMax: 3,
+    node: seed.node,
+    session: 1_700_000_000_000,
+  };
+}
+
+function aSettleRequest(request: LockRequest): SettleRequest {
+  return {
+    jobId: request.jobId,
+    attempt: 1,
+    node: request.node,
+    session: request.session,
+    status: 'completed',
+    inputTokens: 500,
+    outputTokens: 500,
+    digest: createHash('sha256').update(request.jobId).digest(),
+  };
+}
+
+async function plantSeed(adminUrl: string): Promise<void> {
+  const db = new Database(databaseOptions(adminUrl, null, 1), quietLog);
+  try {
+    const accounts = new Accounts(db);
+    await accounts.create('acme');
+    await accounts.addNamespace('acme/prod');
+    await accounts.addPublisher('acme-app');
+    await accounts.entitle('acme-app', 'acme');
+    await accounts.topUp(newUuidV7(), 'acme', SEED_CREDIT_MICRO);
+    await db.query('add_model', ['tiny-chat', 1_000_000, 2_000_000, 4_096, 4_096, 600_000]);
+    await db.query('register_node', ['node-1', 'nodes-inc', randomBytes(32), 'active', ['tiny-chat']]);
+  } finally {
+    await db.close();
+  }
+}
+
+async function readSeed(sql: TestLedger['sql']): Promise<Seed> {
+  const [row] = await sql<{ account: number; namespace: number; publisher: number; version: number }>(
+    `select (select id from identity.accounts) as account, (select id from identity.namespaces) as namespace,
+            (select id from identity.publishers) as publisher, (select id from network.model_versions) as version`,
+  );
+  if (row === undefined) throw new Error('the seed is not there');
+  return {
+    account: 'acme',
+    accountId: row.account,
+    namespaceId: row.namespace,
+    publisherId: row.publisher,
+    model: 'tiny-chat',
+    modelVersionId: row.version,
+    node: 'node-1',
+  };
+}
+
+/** Migrating takes a second, cloning a template a tenth of one: the first file of a run makes it, the others wait. */
+async function cloned(t: Teardown, kind: string, fill: (url: string) => Promise<void>): Promise<string> {
+  const serverUrl = process.env['TOLLGATE_POSTGRES_ADMIN_URL'];
+  if (!serverUrl) throw new Error('TOLLGATE_POSTGRES_ADMIN_URL is not set: run the tests with "npm test"');
+  const template = `tg_template_${kind}_${sourceDigest()}`;
+  const name = `tg_ledger_${process.pid}_${randomBytes(4).toString('hex')}`;
+  const server = new Client({ connectionString: serverUrl });
+  await server.connect();
+  try {
+    await server.query('select pg_advisory_lock(hashtext($1))', [template]);
+    const { rows } = await server.query('select from pg_database where datname = $1', [template]);
+    if (rows.length === 0) {
+      const draft = `${name}_draft`;
+      await server.query(`create database ${draft} template template0`);
+      const url = urlOf(serverUrl, draft);
+      await migrate({ url }, quietLog);
+      await fill(url);
+      await server.query(`alter database ${draft} rename to ${template}`);
+    }
+    await server.query(`create database ${name} template ${template}`);
+  } finally {
+    await server.end();
+  }
+  t.after(async () => {
+    const client = new Client({ connectionString: serverUrl });
+    await client.connect();
+    await client.query(`drop database if exists ${name} with (force)`);
+    await client.end();
+  });
+  return urlOf(serverUrl, name);
+}
+
+function urlOf(serverUrl: string, database: string): string {
+  const url = new URL(serverUrl);
+  url.pathname = `/${database}`;
+  return url.href;
+}
+
+/** A template belongs to the exact SQL, seed and month it was made from. */
+function sourceDigest(): string {
+  const sql = new URL('../../sql/', import.meta.url);
+  const files = [
+    'roles.sql',
+    'bookkeeping.sql',
+    ...readdirSync(new URL('migrations/', sql)).map((f) => `migrations/${f}`),
+  ];
+  const hash = createHash('sha256').update(readFileSync(new URL(import.meta.url)));
+  for (const file of files.toSorted()) hash.update(readFileSync(new URL(file, sql)));
+  return hash.digest('hex').slice(0, 12);
+}
