@@ -1,4 +1,4 @@
-import type { Broker, ConsumerChannel, Delivery } from '../broker/types.ts';
+import type { Broker, Delivery } from '../broker/types.ts';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 import { QUEUE } from '../contracts/names.ts';
@@ -9,6 +9,7 @@ import type { Log, Metrics, Service, Stage } from '../ops/types.ts';
 import type { EventDocument, TraceSink } from '../traces/types.ts';
 import type { SlotLeases } from '../workers/types.ts';
 import { Batcher } from './batcher.ts';
+import { QueueConsumer } from './queue-consumer.ts';
 import type { Replier } from './replies.ts';
 import {
   anomalyEvent,
@@ -38,9 +39,6 @@ export interface ResultLineDeps {
   readonly random: () => number;
 }
 
-/** A lost channel is opened again after this, in milliseconds. */
-const REOPEN_MS = 250;
-
 /** What a batch of results came to, gathered on the way. */
 interface Batch {
   readonly deliveries: readonly Delivery[];
@@ -59,9 +57,8 @@ export class ResultLine implements Service {
   readonly #deps: ResultLineDeps;
   readonly #batcher: Batcher<Delivery>;
   #waiting: Delivery[] = [];
-  #channel: ConsumerChannel | null = null;
-  #reopening: NodeJS.Timeout | null = null;
-  #isRunning = false;
+  readonly #consumer: QueueConsumer;
+  #isOpen = true;
 
   constructor(deps: ResultLineDeps) {
     this.#deps = deps;
@@ -70,6 +67,14 @@ export class ResultLine implements Service {
       (countMax) => this.#waiting.splice(0, countMax),
       (batch) => this.#run(batch),
     );
+    this.#consumer = new QueueConsumer(deps.broker, deps.log, {
+      queue: QUEUE.results,
+      prefetch: deps.bounds.prefetch,
+      onDelivery: (delivery) => this.#receive(delivery),
+      onGone: () => {
+        this.#waiting = [];
+      },
+    });
   }
 
   /** Results delivered and not yet in a batch; the prefetch bounds them. */
@@ -77,19 +82,17 @@ export class ResultLine implements Service {
     return this.#waiting.length;
   }
 
-  async start(): Promise<void> {
-    this.#isRunning = true;
-    await this.#open();
+  start(): Promise<void> {
+    return this.#consumer.start();
   }
 
   /** Hands back what has not begun and resolves when the batches under way have ended. */
   async stop(): Promise<void> {
-    this.#isRunning = false;
-    if (this.#reopening) clearTimeout(this.#reopening);
+    this.#isOpen = false;
+    await this.#consumer.pause();
     for (const delivery of this.#waiting.splice(0)) delivery.requeue();
     await this.#batcher.close();
-    await this.#channel?.close().catch(() => undefined);
-    this.#channel = null;
+    await this.#consumer.stop();
   }
 
   async #stages(batch: Batch): Promise<void> {
@@ -178,34 +181,8 @@ export class ResultLine implements Service {
     return this.#deps.stages.run(stage, results, isWanted, call);
   }
 
-  async #open(): Promise<void> {
-    if (!this.#isRunning) return;
-    try {
-      const channel = await this.#deps.broker.openChannel(() => this.#reopen());
-      this.#channel = channel;
-      await channel.consume(
-        QUEUE.results,
-        this.#deps.bounds.prefetch,
-        (delivery) => this.#receive(delivery),
-        () => this.#reopen(),
-      );
-    } catch (error) {
-      if (!(error instanceof StoreError)) throw error;
-      this.#deps.log.debug({ reason: error.message }, 'results wait for the broker');
-      this.#reopen();
-    }
-  }
-
-  /** What waited here is gone with its channel; the broker brings it again. */
-  #reopen(): void {
-    this.#channel = null;
-    this.#waiting = [];
-    if (!this.#isRunning) return;
-    this.#reopening = setTimeout(() => void this.#open(), REOPEN_MS);
-  }
-
   #receive(delivery: Delivery): void {
-    if (!this.#isRunning) return delivery.requeue();
+    if (!this.#isOpen) return delivery.requeue();
     this.#waiting.push(delivery);
     this.#batcher.nudge();
   }

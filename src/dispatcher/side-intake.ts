@@ -1,15 +1,13 @@
-import type { Broker, ConsumerChannel, Delivery } from '../broker/types.ts';
+import type { Broker, Delivery } from '../broker/types.ts';
 import { QUEUE } from '../contracts/names.ts';
-import { StoreError } from '../errors.ts';
 import type { Log, Service } from '../ops/types.ts';
 import type { JobLine } from './job-line.ts';
+import { QueueConsumer } from './queue-consumer.ts';
 import type { Arrival, Source, WaitingRoom } from './types.ts';
 
 /** Unacknowledged deliveries of each side queue; they need no slot, so a few are enough. */
 const PREFETCH = 128;
-/** A lost channel is opened again after this, in milliseconds. */
-const REOPEN_MS = 250;
-/** A job that came round by the alternate exchange and found no slot goes back there for this long, in milliseconds. */
+/** A job that came round by the alternate exchange and found no slot goes back there after this, in milliseconds. */
 const HOLD_MS = 1_000;
 
 /**
@@ -17,66 +15,49 @@ const HOLD_MS = 1_000;
  * jobs whose `wait_ms` ran out in their queue (`jobs.expired`). Both run the same stages. Source: design [19].
  */
 export class SideIntake implements Service, WaitingRoom {
-  readonly #broker: Broker;
   readonly #line: Pick<JobLine, 'offer'>;
-  readonly #log: Log;
   readonly #source: Exclude<Source, 'pool'>;
+  readonly #consumer: QueueConsumer;
   readonly #timers = new Set<NodeJS.Timeout>();
-  #channel: ConsumerChannel | null = null;
-  #isRunning = false;
 
   constructor(
     deps: { broker: Broker; line: Pick<JobLine, 'offer'>; log: Log },
     source: Exclude<Source, 'pool'>,
   ) {
-    this.#broker = deps.broker;
     this.#line = deps.line;
-    this.#log = deps.log;
     this.#source = source;
+    this.#consumer = new QueueConsumer(deps.broker, deps.log, {
+      queue: QUEUE[source],
+      prefetch: PREFETCH,
+      onDelivery: (delivery) => this.#receive(delivery),
+    });
   }
 
-  async start(): Promise<void> {
-    this.#isRunning = true;
-    await this.#open();
+  start(): Promise<void> {
+    return this.#consumer.start();
+  }
+
+  /** Takes nothing new; what is in the line can still be acknowledged. */
+  pause(): Promise<void> {
+    return this.#consumer.pause();
   }
 
   async stop(): Promise<void> {
-    this.#isRunning = false;
     for (const timer of this.#timers) clearTimeout(timer);
-    await this.#channel?.close().catch(() => undefined);
-    this.#channel = null;
+    await this.#consumer.stop();
   }
 
   hold(arrival: Arrival): void {
-    this.#after(HOLD_MS, () => arrival.delivery.requeue());
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      arrival.delivery.requeue();
+    }, HOLD_MS);
+    this.#timers.add(timer);
   }
 
   placed(): void {}
 
   left(): void {}
-
-  async #open(): Promise<void> {
-    if (!this.#isRunning) return;
-    try {
-      const channel = await this.#broker.openChannel(() => this.#reopen());
-      this.#channel = channel;
-      await channel.consume(
-        QUEUE[this.#source],
-        PREFETCH,
-        (delivery) => this.#receive(delivery),
-        () => this.#reopen(),
-      );
-    } catch (error) {
-      if (!(error instanceof StoreError)) throw error;
-      this.#log.debug({ source: this.#source, reason: error.message }, 'side intake waits for the broker');
-      this.#reopen();
-    }
-  }
-
-  #reopen(): void {
-    this.#channel = null;
-    this.#after(REOPEN_MS, () => void this.#open());
-  }
 
   #receive(delivery: Delivery): void {
     this.#line.offer({
@@ -87,14 +68,5 @@ export class SideIntake implements Service, WaitingRoom {
       parsed: null,
       asked: 0,
     });
-  }
-
-  #after(delayMs: number, call: () => void): void {
-    if (!this.#isRunning) return;
-    const timer = setTimeout(() => {
-      this.#timers.delete(timer);
-      call();
-    }, delayMs);
-    this.#timers.add(timer);
   }
 }
