@@ -85,6 +85,7 @@ export class MongoConnection implements Service {
     this.#reconnectDelayMs = spoolDrainMs;
     this.#log = log;
     this.#client.on('topologyDescriptionChanged', ({ newDescription }) => {
+      if (this.#stopping.signal.aborted) return;
       const servers = [...newDescription.servers.values()];
       this.#isReachable = servers.some((server) => WRITABLE.has(server.type));
       if (!this.#isReachable) {
@@ -106,6 +107,8 @@ export class MongoConnection implements Service {
   /** Closes every connection; operations under way fail with StoreError. */
   async stop(): Promise<void> {
     this.#stopping.abort();
+    this.#isReachable = false;
+    this.#lastFault = 'stopped';
     this.#listeners.clear();
     await this.#client.close();
     await this.#connecting;
@@ -168,6 +171,7 @@ export class MongoConnection implements Service {
 
   /** The driver's monitors end with a failed connect, so until the first success the attempt is made again and again. */
   async #connect(firstAttemptEnded: () => void): Promise<void> {
+    if (this.#stopping.signal.aborted) return firstAttemptEnded();
     while (!this.#stopping.signal.aborted) {
       try {
         await this.#client.connect();

@@ -1,0 +1,65 @@
+import t from 'tap';
+import { MongoConnection } from '../../src/traces/mongo.ts';
+import { isolatedServers } from '../support/servers.ts';
+import { until } from '../support/until.ts';
+import { recordingLog, request, serversConfig, tracesConfig } from './fixtures.ts';
+import { flakyLink } from './flaky-link.ts';
+
+const { mongoUrl } = await isolatedServers(t, { mongo: true });
+
+function connection(url: string): MongoConnection {
+  return new MongoConnection({ servers: serversConfig(url), traces: tracesConfig() }, recordingLog().log);
+}
+
+await t.test('start and stop may be called twice, and in any order', async (t) => {
+  const never = connection(mongoUrl);
+  await never.stop();
+  await never.start();
+  t.notOk(never.isUp, 'stopped before it was started');
+  const twice = connection(mongoUrl);
+  await Promise.all([twice.start(), twice.start()]);
+  t.ok(twice.isUp);
+  t.match(twice.dependency, { name: 'mongodb', isUp: true, detail: 'up' });
+  await Promise.all([twice.stop(), twice.stop()]);
+  t.notOk(twice.isUp);
+});
+
+await t.test('stop does not wait for a server that is not there', async (t) => {
+  const link = await flakyLink(t, mongoUrl, 'frozen');
+  const waiting = connection(link.url);
+  const started = waiting.start();
+  const startedMs = performance.now();
+  await waiting.stop();
+  await started;
+  t.ok(performance.now() - startedMs < 1_000);
+});
+
+await t.test('a read fails at once while MongoDB is away', async (t) => {
+  const link = await flakyLink(t, mongoUrl);
+  const mongo = connection(link.url);
+  t.after(() => mongo.stop());
+  await mongo.start();
+  link.set('cut');
+  await until(() => !mongo.isUp, 'the cut to be seen');
+  const startedMs = performance.now();
+  await t.rejects(
+    mongo.read((db) => db.collection('requests').findOne({})),
+    { code: 'TG_STORE_UNAVAILABLE', store: 'mongodb' },
+  );
+  t.ok(performance.now() - startedMs < 200);
+});
+
+await t.test('documents are acknowledged by a majority and in the journal', async (t) => {
+  const mongo = connection(mongoUrl);
+  t.after(() => mongo.stop());
+  await mongo.start();
+  const concern = await mongo.read(async (db) => db.writeConcern);
+  t.match(concern, { w: 'majority', journal: true });
+  // A value that BSON cannot hold is refused before it is sent, and the server is not blamed.
+  const circular: Record<string, unknown> = { _id: request().job };
+  circular['self'] = circular;
+  await t.rejects(mongo.insert('requests', [circular]), { code: 'TG_STORE_REJECTED' });
+  t.ok(mongo.isUp);
+});
+
+t.end();
