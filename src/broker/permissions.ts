@@ -53,7 +53,7 @@ export function permissionLines(
 ): string[] {
   const { configure, write, read } = permissions;
   return [
-    `echo ${quoted(password)} | rabbitmqctl add_user ${quoted(user)}`,
+    String.raw`printf '%s\n' ${quoted(password)} | rabbitmqctl add_user ${quoted(user)}`,
     `rabbitmqctl set_permissions -p ${quoted(vhost)} ${[user, configure, write, read].map(quoted).join(' ')}`,
   ];
 }

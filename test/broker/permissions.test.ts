@@ -184,12 +184,12 @@ await t.test('names are matched as they are, not as patterns', (t) => {
 });
 
 await t.test('the printed lines give a shell exactly those words', (t) => {
-  const lines = permissionLines(alice, "it's $HOME `secret`", publisherPermissions(alice), '/');
+  const lines = permissionLines(alice, String.raw`it's $HOME \n "secret"`, publisherPermissions(alice), '/');
   const script = `rabbitmqctl() { printf '<%s>' "$@"; case $1 in add_user) printf '<%s>' "$(cat)";; esac; echo; }\n`;
   const { stdout } = spawnSync('sh', ['-c', script + lines.join('\n')], { encoding: 'utf8' });
   const { configure, write, read } = publisherPermissions(alice);
   t.strictSame(stdout.trim().split('\n'), [
-    `<add_user><${alice}><it's $HOME \`secret\`>`,
+    `<add_user><${alice}>` + String.raw`<it's $HOME \n "secret">`,
     `<set_permissions><-p></><${alice}><${configure}><${write}><${read}>`,
   ]);
   t.end();
