@@ -386,7 +386,7 @@ $$;
 -- that does not track them.
 create function credits.job_story(p_id uuid) returns table (
   job_id uuid, state jobs.state, code text, kind jobs.kind, priority jobs.priority, account text, namespace text,
-  publisher text, model text, model_version integer, input_price_micro bigint, output_price_micro bigint,
+  publisher text, model text, model_version integer, model_version_id integer, input_price_micro bigint, output_price_micro bigint,
   input_tokens_max integer, output_tokens_max integer, timeout_ms integer, input_tokens integer, output_tokens integer,
   attempt smallint, attempts_max smallint, node text, session bigint, outcome jobs.outcome, reply_owed boolean,
   created_at timestamptz, start_by timestamptz, deadline timestamptz, ended_at timestamptz,
@@ -400,7 +400,7 @@ declare
   v_tracked constant boolean := current_setting('track_commit_timestamp') = 'on';
 begin
   return query
-  select j.id, j.state, j.code, j.kind, j.priority, a.name, n.name, p.name, m.name, v.version, v.input_price_micro,
+  select j.id, j.state, j.code, j.kind, j.priority, a.name, n.name, p.name, m.name, v.version, v.id, v.input_price_micro,
          v.output_price_micro, j.input_tokens_max, j.output_tokens_max, j.timeout_ms, j.input_tokens, j.output_tokens,
          j.attempt, j.attempts_max, j.node, j.session, j.outcome, j.reply_owed, j.created_at, j.start_by, j.deadline,
          j.ended_at, j.locked_micro, j.charged_micro,

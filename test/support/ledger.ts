@@ -1,5 +1,4 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
 import { Client, type QueryResultRow } from 'pg';
 import type { Config } from '../../src/config-schema.ts';
 import { newUuidV7 } from '../../src/ids.ts';
@@ -11,7 +10,7 @@ import type { LockRequest, SettleRequest } from '../../src/ledger/types.ts';
 import type { Log } from '../../src/ops/types.ts';
 import { Database, type DatabaseOptions } from '../../src/postgres/database.ts';
 import { migrate } from '../../src/postgres/migrate.ts';
-import type { Teardown } from './servers.ts';
+import { isolatedServers, type Teardown } from './servers.ts';
 
 /** A log that keeps nothing. */
 export const quietLog: Log = {
@@ -80,13 +79,16 @@ export interface TestLedger extends Seed {
 const SEED_CREDIT_MICRO = 10_000_000n;
 
 /** A fresh, migrated, empty database, dropped when `t` ends; returns the superuser's URL of it. */
-export function migratedDatabase(t: Teardown): Promise<string> {
-  return cloned(t, 'empty', () => Promise.resolve());
+export async function migratedDatabase(t: Teardown): Promise<string> {
+  const { postgresAdminUrl } = await isolatedServers(t, { postgres: true });
+  await migrate({ url: postgresAdminUrl }, quietLog);
+  return postgresAdminUrl;
 }
 
 /** A fresh database with the seed; its connections close and it is dropped when `t` ends. */
 export async function testLedger(t: Teardown, config: Config['ledger'] = ledgerConfig): Promise<TestLedger> {
-  const adminUrl = await cloned(t, 'seeded', plantSeed);
+  const adminUrl = await migratedDatabase(t);
+  await plantSeed(adminUrl);
   const admin = new Database(databaseOptions(adminUrl, null), quietLog);
   const dispatcher = new Database(databaseOptions(adminUrl, 'tollgate_dispatcher'), quietLog);
   const settler = new Database(databaseOptions(adminUrl, 'tollgate_settler'), quietLog);
@@ -178,55 +180,4 @@ async function readSeed(sql: TestLedger['sql']): Promise<Seed> {
     modelVersionId: row.version,
     node: 'node-1',
   };
-}
-
-/** Migrating takes a second, cloning a template a tenth of one: the first file of a run makes it, the others wait. */
-async function cloned(t: Teardown, kind: string, fill: (url: string) => Promise<void>): Promise<string> {
-  const serverUrl = process.env['TOLLGATE_POSTGRES_ADMIN_URL'];
-  if (!serverUrl) throw new Error('TOLLGATE_POSTGRES_ADMIN_URL is not set: run the tests with "npm test"');
-  const template = `tg_template_${kind}_${sourceDigest()}`;
-  const name = `tg_ledger_${process.pid}_${randomBytes(4).toString('hex')}`;
-  const server = new Client({ connectionString: serverUrl });
-  await server.connect();
-  try {
-    await server.query('select pg_advisory_lock(hashtext($1))', [template]);
-    const { rows } = await server.query('select from pg_database where datname = $1', [template]);
-    if (rows.length === 0) {
-      const draft = `${name}_draft`;
-      await server.query(`create database ${draft} template template0`);
-      const url = urlOf(serverUrl, draft);
-      await migrate({ url }, quietLog);
-      await fill(url);
-      await server.query(`alter database ${draft} rename to ${template}`);
-    }
-    await server.query(`create database ${name} template ${template}`);
-  } finally {
-    await server.end();
-  }
-  t.after(async () => {
-    const client = new Client({ connectionString: serverUrl });
-    await client.connect();
-    await client.query(`drop database if exists ${name} with (force)`);
-    await client.end();
-  });
-  return urlOf(serverUrl, name);
-}
-
-function urlOf(serverUrl: string, database: string): string {
-  const url = new URL(serverUrl);
-  url.pathname = `/${database}`;
-  return url.href;
-}
-
-/** A template belongs to the exact SQL, seed and month it was made from. */
-function sourceDigest(): string {
-  const sql = new URL('../../sql/', import.meta.url);
-  const files = [
-    'roles.sql',
-    'bookkeeping.sql',
-    ...readdirSync(new URL('migrations/', sql)).map((f) => `migrations/${f}`),
-  ];
-  const hash = createHash('sha256').update(readFileSync(new URL(import.meta.url)));
-  for (const file of files.toSorted()) hash.update(readFileSync(new URL(file, sql)));
-  return hash.digest('hex').slice(0, 12);
 }

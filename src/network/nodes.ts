@@ -1,0 +1,52 @@
+import type { Database } from '../postgres/database.ts';
+import { changeRecords } from '../postgres/records.ts';
+import { type NodeRow, nodeOf } from './rows.ts';
+import type { Node } from './types.ts';
+
+/**
+ * The registered machines, for operators: role tollgate_operator. Throws TG_NOT_FOUND and TG_ALREADY_EXISTS as
+ * TollgateError, StoreError when PostgreSQL is away. Every change reaches the directory of each coordinator by itself.
+ */
+export class Nodes {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  /**
+   * Registers a node for `models` (names that exist), or replaces the models of the same node with the same owner and key.
+   * `publicKey`: raw 32 bytes of Ed25519, never used by another node. A new node begins in `lifecycle`; of a known one it
+   * stays as it is. Its queues and RabbitMQ user are made elsewhere.
+   */
+  async register(node: {
+    readonly id: string;
+    readonly owner: string;
+    readonly publicKey: Buffer;
+    readonly models: readonly string[];
+    readonly lifecycle?: 'probation' | 'active';
+  }): Promise<void> {
+    await changeRecords(this.#db, 'register_node', [
+      node.id,
+      node.owner,
+      node.publicKey,
+      node.lifecycle ?? 'probation',
+      node.models,
+    ]);
+  }
+
+  /** Moves a node between `probation` and `active`. A retired one is TG_NOT_FOUND. Idempotent. */
+  async setLifecycle(id: string, lifecycle: 'probation' | 'active'): Promise<void> {
+    await changeRecords(this.#db, 'set_node_lifecycle', [id, lifecycle]);
+  }
+
+  /** Retires a node for good: no worker of it is eligible any more. Idempotent. */
+  async retire(id: string): Promise<void> {
+    await changeRecords(this.#db, 'set_node_lifecycle', [id, 'retired']);
+  }
+
+  /** All nodes by id, the retired ones too. */
+  async list(): Promise<Node[]> {
+    return (await this.#db.query<NodeRow>('read_changed_nodes', [0])).map(nodeOf);
+  }
+}

@@ -1,0 +1,74 @@
+import type { Account, ModelVersion, Node, Publisher } from './types.ts';
+
+/** Rows of the four queries that read the directory. */
+export interface AccountRow {
+  readonly id: number;
+  readonly name: string;
+  readonly namespaces: readonly string[];
+  readonly namespace_ids: readonly number[];
+}
+
+export interface PublisherRow {
+  readonly id: number;
+  readonly name: string;
+  readonly account_ids: readonly number[];
+}
+
+export interface ModelVersionRow {
+  readonly id: number;
+  readonly model: string;
+  readonly version: number;
+  readonly input_price_micro: bigint | null;
+  readonly output_price_micro: bigint | null;
+  readonly input_tokens_max: number;
+  readonly output_tokens_max: number;
+  readonly timeout_ms_max: number;
+  readonly is_retired: boolean;
+}
+
+export interface NodeRow {
+  readonly id: string;
+  readonly owner: string;
+  readonly public_key: Buffer;
+  readonly lifecycle: Node['lifecycle'];
+  readonly models: readonly string[];
+}
+
+/** An account with its namespaces. */
+export function accountOf(row: AccountRow): Account {
+  return {
+    id: row.id,
+    name: row.name,
+    namespaces: new Map(row.namespaces.map((name, i) => [name, row.namespace_ids[i] ?? 0])),
+  };
+}
+
+/** A publisher with the accounts it may spend for. */
+export function publisherOf(row: PublisherRow): Publisher {
+  return { id: row.id, name: row.name, accountIds: new Set(row.account_ids) };
+}
+
+/** A model version; prices in micro-credits per 1,000,000 tokens. */
+export function modelVersionOf(row: ModelVersionRow): ModelVersion {
+  return {
+    id: row.id,
+    model: row.model,
+    version: row.version,
+    inputPriceMicro: row.input_price_micro,
+    outputPriceMicro: row.output_price_micro,
+    inputTokensMax: row.input_tokens_max,
+    outputTokensMax: row.output_tokens_max,
+    timeoutMsMax: row.timeout_ms_max,
+  };
+}
+
+/** A node with the models it may serve. */
+export function nodeOf(row: NodeRow): Node {
+  return {
+    id: row.id,
+    owner: row.owner,
+    publicKey: row.public_key,
+    models: new Set(row.models),
+    lifecycle: row.lifecycle,
+  };
+}
