@@ -57,7 +57,11 @@ export class AmqpBroker implements Broker, Service {
       {
         onOpen: (model) => this.#openPublishChannel(model),
         onUp: () => this.#noteChange(),
-        onLost: () => this.#noteChange(),
+        onLost: () => {
+          // The next connection is told again if the alarm still holds; its end would not be.
+          this.#publisher.setBlocked(false);
+          this.#noteChange();
+        },
         onBlocked: (isBlocked) => this.#noteBlocked(isBlocked),
       },
     );
@@ -103,7 +107,7 @@ export class AmqpBroker implements Broker, Service {
   /** Sends what was answered, then closes; publishes without an outcome become `unknown`. */
   async stop(): Promise<void> {
     // The channels first: amqplib sends a connection's close before what its channels still have to send.
-    await Promise.all([...this.#channels].map((channel) => channel.close()));
+    await this.#closeChannels();
     await Promise.all([this.#publishing.stop(), this.#consuming.stop()]);
   }
 
@@ -122,6 +126,14 @@ export class AmqpBroker implements Broker, Service {
     } catch (error) {
       throw brokerError(error, 'opening a channel');
     }
+  }
+
+  /** A broker that does not answer gets no more time here than for a connection. */
+  async #closeChannels(): Promise<void> {
+    const { promise: tooLong, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, this.#options.connectTimeoutMs);
+    await Promise.race([Promise.all([...this.#channels].map((channel) => channel.close())), tooLong]);
+    clearTimeout(timer);
   }
 
   async #setUp(model: ChannelModel): Promise<void> {

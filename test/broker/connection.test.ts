@@ -108,6 +108,17 @@ await t.test('the two connections come back apart from each other', async (t) =>
   await until(() => proxy.connections === 0, 'both to be closed');
 });
 
+await t.test('stopping waits for a silent broker no longer than for a connection', async (t) => {
+  const proxy = await room.proxy();
+  const broker = await room.open({ url: room.urlOf(room.user, proxy.port), connectTimeoutMs: 300 });
+  const channel = await broker.openChannel(() => {});
+  await channel.consume('here', 1, () => {});
+  proxy.freeze();
+  const startMs = performance.now();
+  await broker.stop();
+  t.ok(performance.now() - startMs < 5_000, 'far less than two heartbeats');
+});
+
 await t.test('stopping during an outage ends the tries', async (t) => {
   const proxy = await room.proxy();
   const broker = await room.open({ url: room.urlOf(room.user, proxy.port), reconnectDelayMsMax: 60_000 });

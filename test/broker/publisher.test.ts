@@ -138,6 +138,12 @@ await t.test('nothing is sent while the broker has a resource alarm', async (t) 
   t.equal(await broker.publisher.publish(message('alarm')), 'confirmed');
   t.equal(await depth('alarm'), 1);
   t.strictSame(changes, [false, true]);
+  proxy.inject(blocked);
+  await until(() => !broker.isUp, 'the alarm to arrive');
+  proxy.cut();
+  await until(() => proxy.connections === 0, 'the connection to be lost');
+  proxy.heal();
+  await until(() => broker.isUp, 'a new connection, which no alarm holds');
 });
 
 await t.test(
