@@ -1,17 +1,21 @@
 /** One credit in micro-credits, the integer unit of all money. */
 export const MICRO_PER_CREDIT = 1_000_000n;
 
+/** The ledger's own bound on every amount: what a JavaScript number holds exactly. */
+const MICRO_MAX = BigInt(Number.MAX_SAFE_INTEGER);
+
 const CREDITS = /^(\d{1,12})(?:\.(\d{1,6}))?$/;
 
 /**
- * Credits as people write them (`12`, `12.5`, at most six decimals and twelve digits before them) in micro-credits, exactly;
- * null for anything else: a sign, an exponent, a comma, a seventh decimal. No floating point is involved.
+ * Credits as people write them (`12`, `12.5`, at most six decimals) in micro-credits, exactly; null for anything else: a sign,
+ * an exponent, a comma, a seventh decimal, more than 2^53 - 1 micro-credits. No floating point is involved.
  */
 export function creditsFromText(text: string): bigint | null {
   const match = CREDITS.exec(text);
   if (match === null) return null;
   const [, whole = '', decimals = ''] = match;
-  return BigInt(whole) * MICRO_PER_CREDIT + BigInt(decimals.padEnd(6, '0'));
+  const amountMicro = BigInt(whole) * MICRO_PER_CREDIT + BigInt(decimals.padEnd(6, '0'));
+  return amountMicro <= MICRO_MAX ? amountMicro : null;
 }
 
 /** Micro-credits as credits, with all six decimals less trailing zeros, at least two: `12.50`. */

@@ -1,5 +1,4 @@
-import { AmqpBroker } from '../broker/connection.ts';
-import { systemClock } from '../clock.ts';
+import type { AmqpBroker } from '../broker/connection.ts';
 import type { Config } from '../config-schema.ts';
 import type { JobMessage } from '../contracts/job.ts';
 import { EXCHANGE, jobKey } from '../contracts/names.ts';
@@ -7,6 +6,7 @@ import type { ReplyMessage } from '../contracts/reply.ts';
 import { StoreError, TollgateError } from '../errors.ts';
 import { newUuidV7 } from '../ids.ts';
 import type { Log } from '../ops/types.ts';
+import { clientBroker } from './client-broker.ts';
 
 /** The broker deletes the reply queue when nobody has used it for this long, in milliseconds. */
 const REPLY_QUEUE_UNUSED_MS = 60_000;
@@ -32,21 +32,12 @@ export async function sendJob(
   log: Log,
 ): Promise<ReplyMessage> {
   const queue = `reply.${user}.${newUuidV7()}`;
-  const { servers, broker: bounds } = config;
-  const broker = new AmqpBroker({
+  const broker = clientBroker(config, {
     url,
     name: 'tollgate submit',
     userId: user,
-    heartbeatS: bounds.heartbeatS,
-    connectTimeoutMs: servers.connectTimeoutMs,
-    reconnectDelayMsMax: servers.reconnectDelayMsMax,
-    initialTriesMax: 1,
-    unconfirmedMax: bounds.unconfirmedMax,
-    confirmMsMax: bounds.confirmMsMax,
-    bounds,
     setup: (topology) => topology.declareReplyQueue(queue, REPLY_QUEUE_UNUSED_MS),
     log,
-    clock: systemClock,
   });
   await broker.start();
   try {

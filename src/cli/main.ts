@@ -1,10 +1,14 @@
 import { Command, CommanderError } from 'commander';
 import { VERSION } from '../version.ts';
+import { accountCommand } from './account.ts';
 import { docsCommand } from './docs.ts';
+import { doctorCommand } from './doctor.ts';
 import { EXIT, failureOf } from './failure.ts';
+import { migrateCommand } from './migrate.ts';
 import { Output } from './output.ts';
 import { serveCommand } from './serve.ts';
 import { submitCommand } from './submit.ts';
+import { workerCommand } from './worker.ts';
 
 /** How long open handles may keep the process after the command has ended, in milliseconds; then it exits all the same. */
 const LINGER_MS = 1_000;
@@ -16,7 +20,15 @@ function program(): Command {
     .exitOverride()
     .configureOutput({ outputError: () => undefined })
     .addHelpText('after', '\nEvery command has --help with examples. Exit statuses: docs/commands.md.');
-  for (const member of [serveCommand(), submitCommand()]) root.addCommand(member);
+  const members = [
+    serveCommand(),
+    migrateCommand(),
+    submitCommand(),
+    accountCommand(),
+    workerCommand(),
+    doctorCommand(),
+  ];
+  for (const member of members) root.addCommand(member);
   return root.addCommand(docsCommand(), { hidden: true });
 }
 

@@ -28,7 +28,7 @@ export function submitCommand(): Command {
     examples: [
       'tollgate submit --account acme --model tiny "Tell me of the sea."',
       'echo "Tell me of the sea." | tollgate submit --account acme --model tiny --wait-ms 5000 --json',
-      'tollgate submit --account acme --model tiny --id 0198c2d4-7e1a-7b3c-8d5e-6f708192a3b4 "The same again."',
+      'tollgate submit --account acme --model tiny --id "$ID" "The same again."',
     ],
   })
     .argument('[prompt]', 'the prompt; standard input if there is none')
@@ -38,7 +38,7 @@ export function submitCommand(): Command {
     .option('--amqp <url>', "the publisher's broker URL (TOLLGATE_AMQP_CLIENT_URL, else TOLLGATE_AMQP_URL)")
     .option(
       '--id <uuid>',
-      'the job id, a UUIDv7; the same id is never charged twice',
+      'the job id, a UUIDv7 of today; the same id is never charged twice',
       matching(UUID_V7_PATTERN, 'a UUIDv7'),
     )
     .option(
