@@ -72,6 +72,7 @@ export class Keeper {
   /** Runs a command to its end. Throws with the end of `logFile` when it fails. */
   async run(command: Command, logFile: string): Promise<void> {
     const child = this.spawn(command, logFile);
+    child.ref();
     const [code] = child.pid === undefined ? ['not started'] : await once(child, 'exit');
     if (code !== 0) throw new Error(`${command.file} ended with ${code}\n${tail(logFile)}`);
   }

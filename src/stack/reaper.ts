@@ -32,7 +32,7 @@ for await (const line of createInterface({ input: process.stdin })) {
 
 for (const ward of wards.filter(({ lastSignal }) => lastSignal !== 'SIGKILL')) {
   signal(ward, ward.lastSignal);
-  signal(ward, 'SIGCONT');
+  for (const member of familyOf([ward])) signal(member, 'SIGCONT');
 }
 const killed = [...killAll(() => familyOfWards('SIGKILL'))];
 await gone(() => wards.filter(isAlive), QUIT_MS_MAX);

@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemClock } from '../clock.ts';
-import { TollgateError } from '../errors.ts';
 import { type Binary, SERVER_NAMES, type ServerName, SERVERS } from './binaries.ts';
+import { type Environment, givenUrls, isGiven } from './environment.ts';
 import { ensureBinaries, type SetupTimings } from './install.ts';
 import { Keeper } from './keeper.ts';
 import { prepareMongodb } from './mongodb.ts';
@@ -19,7 +19,7 @@ export interface StackOptions {
   /** Default: all four. */
   readonly only?: readonly ServerName[];
   /** Where URLs of given servers are looked for; default `process.env`. */
-  readonly environment?: Readonly<Record<string, string | undefined>>;
+  readonly environment?: Environment;
   /** Told in whole lines what is being done; default: nobody. */
   readonly onProgress?: (line: string) => void;
   /** Ends the servers, and the start with TG_STORE_UNAVAILABLE, when it aborts meanwhile. */
@@ -42,14 +42,6 @@ const PREPARE: Readonly<Record<ServerName, (place: Workplace) => Promise<Prepara
 };
 
 const NO_URLS: StackUrls = { postgresAdmin: '', redis: '', amqp: '', amqpAdmin: '', mongo: '' };
-
-const VARIABLES = [
-  ['postgresAdmin', 'TOLLGATE_POSTGRES_ADMIN_URL'],
-  ['redis', 'TOLLGATE_REDIS_URL'],
-  ['amqp', 'TOLLGATE_AMQP_URL'],
-  ['amqpAdmin', 'TOLLGATE_AMQP_ADMIN_URL'],
-  ['mongo', 'TOLLGATE_MONGO_URL'],
-] as const;
 
 /**
  * Real servers on this machine. Those whose URL the environment gives are used where they are, and neither stopped nor
@@ -103,13 +95,6 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
   }
 }
 
-/** The environment variables by which `tollgate` and the tests find these servers. */
-export function stackEnvironment(urls: StackUrls): Record<string, string> {
-  return Object.fromEntries(
-    VARIABLES.filter(([key]) => urls[key] !== '').map(([key, variable]) => [variable, urls[key]]),
-  );
-}
-
 /** Four servers that answer. `stop` ends those that were started here. */
 export class Stack {
   readonly urls: StackUrls;
@@ -152,26 +137,4 @@ export class Stack {
     await this.#keeper.close();
     this.#ports.close();
   }
-}
-
-function isGiven(name: ServerName, environment: Readonly<Record<string, string | undefined>>): boolean {
-  const { title, variables } = SERVERS[name];
-  const missing = variables.filter((variable) => !environment[variable]);
-  if (missing.length > 0 && missing.length < variables.length) {
-    throw new TollgateError('TG_SETUP_MISSING', `to use a given ${title}, set ${missing.join(' and ')} too`);
-  }
-  return missing.length === 0;
-}
-
-function givenUrls(
-  given: readonly ServerName[],
-  environment: Readonly<Record<string, string | undefined>>,
-): Partial<StackUrls> {
-  const variables = given.flatMap((name) => SERVERS[name].variables);
-  return Object.fromEntries(
-    VARIABLES.filter(([, variable]) => variables.includes(variable)).map(([key, variable]) => [
-      key,
-      environment[variable],
-    ]),
-  );
 }
