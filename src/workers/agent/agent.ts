@@ -17,7 +17,8 @@ import { WorkLog } from './work-log.ts';
 
 /** What a worker tells whoever listens, so that tests wait for facts and not for time. Listeners must not throw. */
 export interface WorkerSignals {
-  readonly helloSaid?: (outcome: PublishOutcome) => void;
+  /** It presented itself to the coordinators, after a connection was made or when asked to. */
+  readonly said?: (outcome: PublishOutcome) => void;
   /** A dispatch came, whatever becomes of it; `key` is `<job>.<attempt>`. */
   readonly dispatchReceived?: (key: string) => void;
   readonly dispatchMalformed?: () => void;
@@ -177,8 +178,8 @@ export class WorkerAgent implements Service {
 
   async #sayHello(): Promise<void> {
     if (this.#isSuperseded) return;
-    if (this.#isDraining) await this.#voice.say('drain');
-    else this.#signals.helloSaid?.(await this.#voice.say('hello'));
+    const outcome = await this.#voice.say(this.#isDraining ? 'drain' : 'hello');
+    this.#signals.said?.(outcome);
   }
 
   /** Opens the channel, consumes and says hello, again and again until it worked. One runs at a time. */

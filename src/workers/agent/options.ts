@@ -39,6 +39,8 @@ export function faultsOf({ node, slots, models }: WorkerAgentOptions): string[] 
     faults.push(`slots must be a whole number from 1 to ${SLOTS_MAX}`);
   if (models.length < 1 || models.length > MODELS_MAX)
     faults.push(`models must name 1 to ${MODELS_MAX} models`);
+  if (new Set(models.map(({ name }) => name)).size < models.length)
+    faults.push('models names one model twice');
   for (const [i, { name, url, apiKey }] of models.entries()) {
     if (!new RegExp(MODEL_PATTERN).test(name)) faults.push(`models[${i}].name must match ${MODEL_PATTERN}`);
     try {
