@@ -103,12 +103,10 @@ export class PoolIntake implements WaitingRoom {
     this.#offerHeld(WAKE_JOBS);
   }
 
-  /** Cancels the consumers and hands back what has not begun. */
+  /** Cancels the consumers and hands back what waits here. The channel stays for the answers of what is under way. */
   async stop(): Promise<void> {
     await this.#changing;
     await this.#pause();
-    await this.#channel?.close().catch(() => undefined);
-    this.#channel = null;
   }
 
   #receive(delivery: Delivery, priority: Priority): void {

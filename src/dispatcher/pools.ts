@@ -26,6 +26,7 @@ interface PoolsDeps {
 export class Pools implements Service {
   readonly #deps: PoolsDeps;
   readonly #pools = new Map<string, PoolIntake>();
+  #slots: Awaited<ReturnType<SlotLeases['poolSlots']>> = new Map();
   #endSubscriptions: (() => void)[] = [];
   #timer: NodeJS.Timeout | null = null;
   #isLooking = false;
@@ -39,6 +40,11 @@ export class Pools implements Service {
   /** Every intake, for metrics and health. */
   get intakes(): readonly PoolIntake[] {
     return [...this.#pools.values()];
+  }
+
+  /** Slots of every pool with a live worker, as of the last look. */
+  get slots(): Awaited<ReturnType<SlotLeases['poolSlots']>> {
+    return this.#slots;
   }
 
   async start(): Promise<void> {
@@ -88,9 +94,9 @@ export class Pools implements Service {
   async #lookOnce(): Promise<void> {
     try {
       await this.#addNew();
-      const slots = await this.#deps.slots.poolSlots();
+      this.#slots = await this.#deps.slots.poolSlots();
       if (!this.#isRunning) return;
-      for (const [pool, intake] of this.#pools) intake.look(slots.get(pool));
+      for (const [pool, intake] of this.#pools) intake.look(this.#slots.get(pool));
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;
       this.#deps.log.debug({ reason: error.message }, 'pools wait for a server');

@@ -17,8 +17,7 @@ export interface QueueConsumerOptions {
 
 /**
  * Consumes one queue for as long as it runs: `start` resolves when the first consumer stands, and one that the broker or the
- * network took is made again without end. `pause` stops deliveries and keeps the channel, so that what is under way can still
- * be acknowledged; `stop` closes it.
+ * network took is made again without end.
  */
 export class QueueConsumer implements Service {
   readonly #broker: Broker;
@@ -45,18 +44,13 @@ export class QueueConsumer implements Service {
     await this.#open();
   }
 
-  async pause(): Promise<void> {
+  /** No more deliveries. The channel stays for the answers of what is under way; it goes with the broker's connection. */
+  async stop(): Promise<void> {
     this.#isRunning = false;
     if (this.#timer) clearTimeout(this.#timer);
     const cancel = this.#cancel;
     this.#cancel = null;
     await cancel?.();
-  }
-
-  async stop(): Promise<void> {
-    await this.pause();
-    await this.#channel?.close().catch(() => undefined);
-    this.#channel = null;
   }
 
   async #open(): Promise<void> {

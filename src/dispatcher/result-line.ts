@@ -89,10 +89,9 @@ export class ResultLine implements Service {
   /** Hands back what has not begun and resolves when the batches under way have ended. */
   async stop(): Promise<void> {
     this.#isOpen = false;
-    await this.#consumer.pause();
+    await this.#consumer.stop();
     for (const delivery of this.#waiting.splice(0)) delivery.requeue();
     await this.#batcher.close();
-    await this.#consumer.stop();
   }
 
   async #stages(batch: Batch): Promise<void> {

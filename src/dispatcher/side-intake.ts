@@ -37,11 +37,6 @@ export class SideIntake implements Service, WaitingRoom {
     return this.#consumer.start();
   }
 
-  /** Takes nothing new; what is in the line can still be acknowledged. */
-  pause(): Promise<void> {
-    return this.#consumer.pause();
-  }
-
   async stop(): Promise<void> {
     for (const timer of this.#timers) clearTimeout(timer);
     await this.#consumer.stop();

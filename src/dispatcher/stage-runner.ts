@@ -23,9 +23,11 @@ export class StageRunner {
     this.#bounds = bounds;
   }
 
-  /** From here on nothing is repeated: what fails is handed back to the broker. */
-  stop(): void {
-    this.#isStopping = true;
+  /** In `ms` milliseconds nothing is repeated any more: what fails then is handed back to the broker. */
+  stopAfter(ms: number): void {
+    setTimeout(() => {
+      this.#isStopping = true;
+    }, ms).unref();
   }
 
   /**

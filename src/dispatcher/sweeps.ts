@@ -4,7 +4,7 @@ import { StoreError } from '../errors.ts';
 import type { CreditLocks, EndedJob, OpenAttempt, Sweeps as LedgerSweeps } from '../ledger/types.ts';
 import type { Log, Metrics, Service } from '../ops/types.ts';
 import type { TraceSink } from '../traces/types.ts';
-import type { FleetRegistry, SlotLeases } from '../workers/types.ts';
+import type { FleetRegistry, LeaseUpkeep, SlotLeases } from '../workers/types.ts';
 import { endedWithoutResult } from './documents.ts';
 import { addressed, failureReply, type Replier } from './replies.ts';
 
@@ -13,11 +13,9 @@ export interface SweepsDeps {
   readonly ledger: LedgerSweeps;
   readonly locks: Pick<CreditLocks, 'endJobs'>;
   readonly registry: FleetRegistry;
-  /** Lease ends and the rebuilding of an emptied Redis. */
-  readonly leases: {
-    expireLeases(limit: number): Promise<number>;
-    rebuild(open: readonly OpenAttempt[]): Promise<number>;
-  };
+  /** True while this coordinator hears the workers: silence means something only then. */
+  readonly isListening: () => boolean;
+  readonly leases: Pick<LeaseUpkeep, 'expireLeases' | 'rebuild'>;
   readonly slots: SlotLeases;
   readonly traces: TraceSink;
   readonly replier: Replier;
@@ -26,6 +24,9 @@ export interface SweepsDeps {
   readonly log: Log;
   readonly metrics: Metrics;
 }
+
+/** Walks over the open attempts per `lostAfterMs`, unless a lost worker asks for one at once. */
+const WALKS_PER_LIMIT = 3;
 
 /**
  * Periodic repair, the same on every coordinator and safe on several at once, because each step is guarded by state and attempt
@@ -38,7 +39,11 @@ export class Sweeps implements Service {
   readonly #missingSince = new Map<string, number>();
   #timer: NodeJS.Timeout | null = null;
   #running: Promise<void> | null = null;
-  #rebuiltForWarming = false;
+  /** Monotonic time of the last walk over all open attempts, and how many there were. */
+  #walkedMs = Number.NEGATIVE_INFINITY;
+  #openAttemptsSeen = 0;
+  /** The leases came back for the warming that goes on now. */
+  #isRebuilt = false;
 
   constructor(deps: SweepsDeps) {
     this.#deps = deps;
@@ -52,6 +57,11 @@ export class Sweeps implements Service {
     if (this.#timer) clearInterval(this.#timer);
     this.#timer = null;
     await this.#running;
+  }
+
+  /** Locked jobs, as of the last walk. */
+  get openAttempts(): number {
+    return this.#openAttemptsSeen;
   }
 
   /** Runs every sweep once; for tests and for the end of a drain. */
@@ -82,31 +92,39 @@ export class Sweeps implements Service {
     }
   }
 
-  /** After an emptied Redis the slots of running attempts come back from PostgreSQL, once per warming. */
+  /** Redis warms because it is new or was emptied: once, the leases of running attempts come back from PostgreSQL. */
   async #rebuild(): Promise<void> {
     const isWarming = (await this.#deps.registry.state()) === 'warming';
-    if (!isWarming) this.#rebuiltForWarming = false;
-    if (!isWarming || this.#rebuiltForWarming) return;
-    for await (const page of this.#openAttempts()) await this.#deps.leases.rebuild(page);
-    this.#rebuiltForWarming = true;
+    if (isWarming && !this.#isRebuilt) {
+      for await (const page of this.#walk()) await this.#deps.leases.rebuild(page);
+    }
+    this.#isRebuilt = isWarming;
   }
 
   /** Ends the jobs of workers that are gone: silent for too long, replaced by a newer session, or said goodbye. */
   async #endLost(): Promise<void> {
-    if ((await this.#deps.registry.state()) === 'warming') return this.#missingSince.clear();
-    const lost = await this.#deps.registry.takeLost();
+    const { registry } = this.#deps;
+    if (!this.#deps.isListening() || (await registry.state()) === 'warming')
+      return this.#missingSince.clear();
+    const lost = await registry.takeLost();
+    const nowMs = this.#deps.clock.monotonicMs();
+    if (lost.length === 0 && nowMs - this.#walkedMs < this.#deps.bounds.lostAfterMs / WALKS_PER_LIMIT) return;
+    this.#walkedMs = nowMs;
     const lostKeys = new Set(lost.map(sessionKey));
-    const live = new Set((await this.#deps.registry.list()).map(sessionKey));
+    const live = new Set((await registry.list()).map(sessionKey));
     const seen = new Set<string>();
-    for await (const page of this.#openAttempts()) {
+    let open = 0;
+    for await (const page of this.#walk()) {
+      open += page.length;
       const orphans = page.filter(
         (attempt) => !live.has(sessionKey(attempt)) || lostKeys.has(sessionKey(attempt)),
       );
       for (const orphan of orphans) seen.add(sessionKey(orphan));
       await this.#end(orphans.filter((orphan) => this.#isGone(sessionKey(orphan), lostKeys)));
     }
+    this.#openAttemptsSeen = open;
     for (const key of this.#missingSince.keys()) if (!seen.has(key)) this.#missingSince.delete(key);
-    for (const { node, session } of lost) await this.#deps.registry.forget(node, session);
+    for (const { node, session } of lost) await registry.forget(node, session);
   }
 
   #isGone(key: string, lostKeys: ReadonlySet<string>): boolean {
@@ -155,7 +173,7 @@ export class Sweeps implements Service {
     await ledger.clearOwed(owed.map((job) => job.jobId));
   }
 
-  async *#openAttempts(): AsyncGenerator<readonly OpenAttempt[]> {
+  async *#walk(): AsyncGenerator<readonly OpenAttempt[]> {
     const { ledger, bounds } = this.#deps;
     for (let after: string | null = null; ; ) {
       const page: readonly OpenAttempt[] = await ledger.openAttempts(after, bounds.batchJobsMax);

@@ -1,0 +1,117 @@
+import type { Broker } from './broker/types.ts';
+import type { ByteBudget } from './dispatcher/byte-budget.ts';
+import type { FleetConsumer } from './dispatcher/fleet-consumer.ts';
+import type { JobLine } from './dispatcher/job-line.ts';
+import type { Pools } from './dispatcher/pools.ts';
+import type { Replier } from './dispatcher/replies.ts';
+import type { ResultLine } from './dispatcher/result-line.ts';
+import type { Sweeps } from './dispatcher/sweeps.ts';
+import type { Check } from './ops/health.ts';
+import type { PrometheusMetrics } from './ops/metrics.ts';
+import type { Dependency } from './ops/types.ts';
+import type { FleetRegistry } from './workers/types.ts';
+
+/** The four connections, as far as their state is read. */
+export interface WatchedStores {
+  readonly dispatcherDb: { readonly dependency: Dependency };
+  readonly broker: Pick<Broker, 'isUp'>;
+  readonly redis: { readonly isUp: boolean };
+  readonly mongo: { readonly dependency: Dependency };
+}
+
+function dependencies(stores: WatchedStores): Dependency[] {
+  const of = (name: Dependency['name'], isUp: boolean): Dependency => ({
+    name,
+    isUp,
+    detail: isUp ? 'up' : 'not connected',
+  });
+  return [
+    stores.dispatcherDb.dependency,
+    of('redis', stores.redis.isUp),
+    of('rabbitmq', stores.broker.isUp),
+    stores.mongo.dependency,
+  ];
+}
+
+/**
+ * What readiness depends on: PostgreSQL, RabbitMQ and Redis must be up and Redis past its warming; without MongoDB the process is
+ * degraded, because traces go to the spool queue. Asks nobody: each connection knows how it stands.
+ */
+export function healthChecks(stores: WatchedStores, registry: FleetRegistry, fleet: FleetConsumer): Check[] {
+  const checks = dependencies(stores).map(
+    ({ name }): Check => ({
+      name,
+      isRequired: name !== 'mongodb',
+      check: () => {
+        const found = dependencies(stores).find((dependency) => dependency.name === name);
+        return { isOk: found?.isUp ?? false, detail: found?.detail ?? 'unknown' };
+      },
+    }),
+  );
+  return [
+    ...checks,
+    {
+      name: 'fleet',
+      isRequired: true,
+      check: async () => {
+        if (!fleet.isListening) return { isOk: false, detail: 'the fleet queue is not consumed' };
+        const state = await registry.state();
+        const isWarming = state === 'warming';
+        // Jobs flow while Redis warms; only the verdict "lost" waits.
+        return { isOk: true, detail: isWarming ? 'warming: no worker is declared lost yet' : 'ready' };
+      },
+    },
+  ];
+}
+
+/** The gauges: how much waits where. Read at scrape time from numbers that are at hand. */
+export function exposeGauges(
+  metrics: PrometheusMetrics,
+  stores: WatchedStores,
+  parts: {
+    readonly line: JobLine;
+    readonly results: ResultLine;
+    readonly pools: Pools;
+    readonly budget: ByteBudget;
+    readonly replier: Replier;
+    readonly sweeps: Sweeps;
+  },
+): void {
+  const { line, results, pools, budget, replier, sweeps } = parts;
+  metrics.watchDependencies(() => dependencies(stores));
+  const one = (name: string, help: string, read: () => number) =>
+    metrics.gauge(name, help, [], () => [{ labels: {}, value: read() }]);
+  one('tollgate_jobs_waiting', 'Jobs delivered to this process and not yet in a batch.', () => line.waiting);
+  one('tollgate_jobs_in_flight', 'Jobs inside a batch of this process.', () => line.inFlight);
+  one(
+    'tollgate_results_waiting',
+    'Results delivered to this process and not yet in a batch.',
+    () => results.waiting,
+  );
+  one('tollgate_held_bytes', 'Bytes of unacknowledged job bodies in this process.', () => budget.bytes);
+  one('tollgate_replies_pending', 'Replies being tried again.', () => replier.pending);
+  one(
+    'tollgate_credit_locks_open',
+    'Locked jobs of the whole network, as of the last walk.',
+    () => sweeps.openAttempts,
+  );
+  metrics.gauge(
+    'tollgate_slots',
+    'Slots of live workers per pool, as of the last look.',
+    ['pool', 'state'],
+    () =>
+      [...pools.slots].flatMap(([pool, { total, free }]) => [
+        { labels: { pool, state: 'free' }, value: free },
+        { labels: { pool, state: 'used' }, value: total - free },
+      ]),
+  );
+  metrics.gauge('tollgate_pool_workers', 'Live workers per pool.', ['pool'], () =>
+    [...pools.slots].map(([pool, { workers }]) => ({ labels: { pool }, value: workers })),
+  );
+  metrics.gauge('tollgate_pools', 'Pools by the state of their intake.', ['state'], () =>
+    (['paused', 'open', 'full'] as const).map((state) => ({
+      labels: { state },
+      value: pools.intakes.filter((intake) => intake.state === state).length,
+    })),
+  );
+}
