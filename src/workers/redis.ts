@@ -140,11 +140,15 @@ export class FleetRedis implements Service {
   }
 
   /** All rows, `width` values each, of a script that answers in pages, over all cells. A row may come twice. */
-  async *rows(name: ScriptName, width: number): AsyncGenerator<readonly string[]> {
+  async *rows(
+    name: ScriptName,
+    width: number,
+    args: readonly number[] = [],
+  ): AsyncGenerator<readonly string[]> {
     for (let cell = 0; cell < this.cells; cell++) {
       let cursor = '0';
       do {
-        const [next, ...values] = await this.list(name, cell, [cursor, PAGE_ROWS]);
+        const [next, ...values] = await this.list(name, cell, [cursor, PAGE_ROWS, ...args]);
         for (let at = 0; at < values.length; at += width) yield values.slice(at, at + width);
         cursor = next ?? '0';
       } while (cursor !== '0');

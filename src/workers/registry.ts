@@ -19,10 +19,13 @@ const LOST_PER_CALL_MAX = 500;
 export class RedisFleetRegistry implements FleetRegistry {
   readonly #redis: FleetRedis;
   readonly #lostAfterMs: number;
+  readonly #isListening: () => boolean;
 
-  constructor(redis: FleetRedis, fleet: { readonly lostAfterMs: number }) {
+  /** `isListening`: whether this coordinator consumes queue `fleet` now; only then may it judge silence. */
+  constructor(redis: FleetRedis, fleet: { readonly lostAfterMs: number }, isListening: () => boolean) {
     this.#redis = redis;
     this.#lostAfterMs = fleet.lostAfterMs;
+    this.#isListening = isListening;
   }
 
   /** `pools`: those of the message that count. Idempotent by session and seq. Throws StoreError. */
@@ -42,6 +45,7 @@ export class RedisFleetRegistry implements FleetRegistry {
   }
 
   async takeLost(): Promise<{ node: string; session: number }[]> {
+    if (!this.#isListening()) return [];
     const replies = await this.#inAllCells('take-lost', [LOST_PER_CALL_MAX]);
     const lost: { node: string; session: number }[] = [];
     for (const reply of replies) {
@@ -58,14 +62,14 @@ export class RedisFleetRegistry implements FleetRegistry {
 
   async list(): Promise<LiveWorker[]> {
     const workers = new Map<string, LiveWorker>();
-    for await (const worker of this.occupancy()) {
+    for await (const worker of this.#workers(false)) {
       if (worker.state !== 'gone') workers.set(worker.node, worker);
     }
     return [...workers.values()];
   }
 
-  async *occupancy(): AsyncGenerator<WorkerOccupancy> {
-    for await (const row of this.#redis.rows('read-workers', 11)) yield toOccupancy(row);
+  occupancy(): AsyncGenerator<WorkerOccupancy> {
+    return this.#workers(true);
   }
 
   async state(): Promise<'ready' | 'warming'> {
@@ -73,9 +77,9 @@ export class RedisFleetRegistry implements FleetRegistry {
     return replies.every(([, ageMs]) => Number(ageMs) >= this.#lostAfterMs) ? 'ready' : 'warming';
   }
 
-  async epoch(): Promise<string> {
-    const replies = await this.#inAllCells('read-state');
-    return replies.map(([epoch]) => epoch).join(' ');
+  async *#workers(isAudit: boolean): AsyncGenerator<WorkerOccupancy> {
+    const rows = this.#redis.rows('read-workers', 11, [isAudit ? 1 : 0]);
+    for await (const row of rows) yield toOccupancy(row);
   }
 
   #inAllCells(script: 'take-lost' | 'read-state', args: readonly number[] = []) {

@@ -49,8 +49,8 @@ export class RedisSlotLeases implements SlotLeases, LeaseUpkeep {
     ]);
   }
 
-  async rebuild(open: readonly OpenAttempt[]): Promise<number> {
-    return this.#perCell('rebuild', open, (one) => [one.jobId, one.attempt, one.node, one.session, one.pool]);
+  async rebuild(open: readonly OpenAttempt[]): Promise<void> {
+    await this.#perCell('rebuild', open, (one) => [one.jobId, one.attempt, one.node, one.session, one.pool]);
   }
 
   async expireLeases(limit: number): Promise<number> {

@@ -66,11 +66,11 @@ export interface SlotLeases {
 export interface LeaseUpkeep {
   /**
    * Ends at most `limit` leases per cell that no heartbeat extended in time, and wakes the pools that wait. Returns how many; none
-   * until sweeps have run for `lostAfterMs` without a break.
+   * while `takeLost` would report nobody because it has not been called for long enough.
    */
   expireLeases(limit: number): Promise<number>;
-  /** Makes the leases that are missing, after Redis was emptied. Returns how many were made. */
-  rebuild(open: readonly OpenAttempt[]): Promise<number>;
+  /** Makes the leases that are missing, after Redis was emptied. */
+  rebuild(open: readonly OpenAttempt[]): Promise<void>;
   /** Every lease that stands throughout the walk, at least once; read in pages, not at one moment. */
   leases(): AsyncIterable<LiveLease>;
 }
@@ -113,9 +113,9 @@ export interface FleetRegistry {
   apply(message: FleetMessage, pools: readonly string[]): Promise<FleetOutcome>;
   /**
    * Sessions whose open attempts are to be ended: silent for longer than the limit, gone with leases left, or replaced by a newer
-   * one. They are out of the pools and are reported until `forget`. Empty while Redis is warming, and until this has been
-   * called for as long as the limit without a break of a third of it: silence means something only while somebody listens. So call
-   * it every second, but only while this coordinator consumes queue `fleet`.
+   * one. They are out of the pools and are reported until `forget`. Empty while Redis is warming, and until coordinators that
+   * listen to the fleet have called it for as long as the limit without a break of a third of it: silence means something only
+   * while somebody listens. So it is called every second or so.
    */
   takeLost(): Promise<{ readonly node: string; readonly session: number }[]>;
   /** Confirms that the open attempts of a lost worker were dealt with: drops what Redis knew of that session. */
@@ -123,8 +123,6 @@ export interface FleetRegistry {
   list(): Promise<LiveWorker[]>;
   /** Workers that are live, draining, or gone with leases left; read in pages. A worker may come twice. */
   occupancy(): AsyncIterable<WorkerOccupancy>;
-  /** Another text than before means that Redis was emptied since: rebuild the leases. */
-  epoch(): Promise<string>;
   /** `warming` until Redis has been up with the same epoch key for longer than the heartbeat limit. */
   state(): Promise<'ready' | 'warming'>;
 }

@@ -33,8 +33,7 @@ local found = read_fields(base .. ':leases', jobs)
 local extended = {}
 local unleased = math.max(0, slots_in_use - #jobs)
 for i = 1, #jobs do
-  local name = attempts[i] .. ' ' .. node .. ' ' .. session .. ' '
-  if found[i] and string.sub(found[i], 1, #name) == name then
+  if found[i] and is_lease_of(found[i], attempts[i], node, session) then
     extended[#extended + 1] = now + LEASE_TTL_MS
     extended[#extended + 1] = jobs[i]
   else

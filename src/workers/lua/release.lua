@@ -2,17 +2,18 @@
 -- ARGV[5..] job, attempt, node, session for each lease, at most 1,000.
 -- Returns how many leases ended. O(1) per lease, O(log n) per touched worker and pool.
 -- Idempotent: a lease that is not there, or is of another attempt, node or session, is left alone.
-local jobs, names, released = {}, {}, {}
+local jobs, released = {}, {}
 for at = 5, #ARGV, 4 do
   jobs[#jobs + 1] = ARGV[at]
-  names[#names + 1] = ARGV[at + 1] .. ' ' .. ARGV[at + 2] .. ' ' .. ARGV[at + 3] .. ' '
   released[#released + 1] = now
   released[#released + 1] = ARGV[at] .. '.' .. ARGV[at + 1]
 end
 
 local found = read_fields(base .. ':leases', jobs)
 for i = 1, #jobs do
-  if found[i] and string.sub(found[i], 1, #names[i]) == names[i] then drop(jobs[i], parse_lease(found[i])) end
+  local at = 1 + i * 4
+  local attempt, node, session = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  if found[i] and is_lease_of(found[i], attempt, node, session) then drop(jobs[i], node, session) end
 end
 local ended = end_dropped()
 write_sums()

@@ -22,7 +22,7 @@ local function answer(kind, pool, node, slots_free)
   workers_free[pool] = workers_free[pool] or redis.call('ZCOUNT', key, 1, '+inf')
   local w = worker(node)
   local is_warm = w.warm[pool] and 1 or 0
-  return table.concat({ kind, node, w.session, is_warm, slots_free, workers_free[pool] }, ' ')
+  return kind .. ' ' .. node .. ' ' .. w.session .. ' ' .. is_warm .. ' ' .. slots_free .. ' ' .. workers_free[pool]
 end
 
 -- 1. Leases that stand.
@@ -37,7 +37,7 @@ for i = 1, count do
       extended[#extended + 1] = now + LEASE_TTL_MS
       extended[#extended + 1] = jobs[i]
     else
-      drop(jobs[i], lease)
+      drop(jobs[i], lease.node, lease.session)
     end
   end
 end
@@ -129,8 +129,8 @@ for i = 1, count do
       leases[#leases + 1] = attempts[i] .. ' ' .. node .. ' ' .. w.session .. ' ' .. pool
       ends[#ends + 1] = now + LEASE_TTL_MS
       ends[#ends + 1] = jobs[i]
-      taken[node] = taken[node] or {}
-      table.insert(taken[node], jobs[i])
+      local held = taken[node]
+      if held then held[#held + 1] = jobs[i] else taken[node] = { jobs[i] } end
     else
       redis.call('SADD', base .. ':waiting', pool)
       out[i] = redis.call('EXISTS', p.key) == 1 and -1 or -2

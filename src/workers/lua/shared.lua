@@ -4,7 +4,7 @@
 -- Time is Redis' own, in ms: the clocks of coordinators and workers are never compared.
 --
 --   epoch                  string  when this Redis was first seen empty
---   watch                  hash    since, last: how long sweeps have run without a break
+--   watch                  hash    since, last: how long somebody who listens has asked for the lost without a break
 --   worker:<node>          hash    the live session and what it said last; the fields are in `worker` below
 --   held:<node>:<session>  set     jobs that have a lease there: its size is the number of slots in use
 --   leases                 hash    job -> "<attempt> <node> <session> <pool>"
@@ -73,6 +73,11 @@ local function parse_lease(text)
   return { attempt = tonumber(attempt), node = node, session = session, pool = pool }
 end
 
+local function is_lease_of(text, attempt, node, session)
+  local name = attempt .. ' ' .. node .. ' ' .. session .. ' '
+  return string.sub(text, 1, #name) == name
+end
+
 local workers = {}
 
 -- The record of a node's worker, read once per call, or false. `state` is live, draining, gone (said bye) or lost. `members`,
@@ -116,6 +121,15 @@ local function add_to_sums(pool, members, slots, free)
   sum[1], sum[2], sum[3] = sum[1] + members, sum[2] + slots, sum[3] + free
 end
 
+-- Takes a worker out of the pools that are not in `members`.
+local function leave_pools(node, w, members)
+  local stays = set_of(members)
+  for pool in string.gmatch(w.members, '%S+') do
+    add_to_sums(pool, -1, -w.shown_slots, -w.shown_free)
+    if not stays[pool] then redis.call('ZREM', base .. ':pool:' .. pool, node) end
+  end
+end
+
 -- Brings the pools and sums in line with what a worker is now, and wakes the pools it has a free slot for. Whatever changes a
 -- worker or its leases calls this after. O(pools of the worker, log n each).
 local function refresh(node)
@@ -126,20 +140,26 @@ local function refresh(node)
     members = w.pools
     free = math.max(0, w.slots - w.unleased - redis.call('SCARD', held_key(node, w.session)))
   end
-  local stays = set_of(members)
-  for _, pool in ipairs(words(w.members)) do
-    add_to_sums(pool, -1, -w.shown_slots, -w.shown_free)
-    if not stays[pool] then redis.call('ZREM', base .. ':pool:' .. pool, node) end
-  end
-  for _, pool in ipairs(words(members)) do
-    add_to_sums(pool, 1, w.slots, free)
+  local is_member = w.members == members
+  if not is_member then leave_pools(node, w, members) end
+  for pool in string.gmatch(members, '%S+') do
+    if is_member then
+      add_to_sums(pool, 0, w.slots - w.shown_slots, free - w.shown_free)
+    else
+      add_to_sums(pool, 1, w.slots, free)
+    end
     local score = free
     if free > 0 and w.warm[pool] then score = free + WARM end
     redis.call('ZADD', base .. ':pool:' .. pool, score, node)
     if free > 0 then wake(pool) end
   end
+  local record = base .. ':worker:' .. node
+  if is_member and w.shown_slots == w.slots then
+    redis.call('HSET', record, 'shown_free', free)
+  else
+    redis.call('HSET', record, 'members', members, 'shown_slots', w.slots, 'shown_free', free)
+  end
   w.members, w.shown_slots, w.shown_free = members, w.slots, free
-  redis.call('HSET', base .. ':worker:' .. node, 'members', members, 'shown_slots', w.slots, 'shown_free', free)
 end
 
 -- Writes the sums that `refresh` gathered; each script that refreshes ends with it.
@@ -157,13 +177,13 @@ end
 
 local drops = { jobs = {}, by_holder = {}, nodes = {} }
 
--- Notes that a lease ends; `end_dropped` does it.
-local function drop(job, lease)
+-- Notes that the lease of a job on this session ends; `end_dropped` does it.
+local function drop(job, node, session)
   drops.jobs[#drops.jobs + 1] = job
-  local holder = held_key(lease.node, lease.session)
-  drops.by_holder[holder] = drops.by_holder[holder] or {}
-  table.insert(drops.by_holder[holder], job)
-  drops.nodes[lease.node] = true
+  drops.nodes[node] = true
+  local holder = held_key(node, session)
+  local held = drops.by_holder[holder]
+  if held then held[#held + 1] = job else drops.by_holder[holder] = { job } end
 end
 
 -- Ends the leases noted by `drop` and frees their slots; returns how many there were.
@@ -179,18 +199,18 @@ end
 -- Notes the end of every lease of one session, for `end_dropped`.
 local function drop_session(node, session)
   local jobs = redis.call('SMEMBERS', held_key(node, session))
-  local lease = { node = node, session = session }
-  for i = 1, #jobs do drop(jobs[i], lease) end
+  for i = 1, #jobs do drop(jobs[i], node, session) end
 end
 
--- For how long sweeps have run without a break, this one included. Silence means something only while somebody listens: after a
--- restart or an outage (of Redis, of the broker, of all coordinators) nobody is lost and no lease ends until this is long enough
--- for every living worker to have been heard. A break is a third of lost_after_ms: less costs a worker one heartbeat at most.
-local function watched_ms()
+-- For how long somebody who listens to the fleet has watched without a break; `watcher` says that this call is part of it.
+-- Silence means something only while somebody listens: after a restart or an outage (of Redis, of the broker, of all
+-- coordinators) nobody is lost and no lease ends until every living worker has had the time to be heard. A break is a third
+-- of lost_after_ms: a shorter one costs a worker few of the heartbeats that fit in it.
+local function watched_ms(is_watcher)
   local v = redis.call('HMGET', base .. ':watch', 'since', 'last')
   local since, last = tonumber(v[1] or nil), tonumber(v[2] or nil)
   if not since or now - last > LOST_AFTER_MS / 3 then since = now end
-  redis.call('HSET', base .. ':watch', 'since', since, 'last', now)
+  if is_watcher then redis.call('HSET', base .. ':watch', 'since', since, 'last', now) end
   return now - since
 end
 

@@ -1,9 +1,9 @@
 -- Takes workers that have been silent for lost_after_ms out of their pools; says which sessions are to be ended.
 -- ARGV[5] limit, the most to give up in this call and the most to report.
 -- Returns {node, session, …} of sessions that were lost, left with leases, or gave way to a newer one, oldest first, each until
--- `forget`: none while sweeps have not yet run for lost_after_ms without a break. O(limit × pools, log n each).
+-- `forget`: none while this has not been called for lost_after_ms without a break. O(limit × pools, log n each).
 -- Idempotent. A lost session is not served again before it is forgotten: its open attempts are about to be ended.
-if watched_ms() < LOST_AFTER_MS then return {} end
+if watched_ms(true) < LOST_AFTER_MS then return {} end
 local silent = redis.call('ZRANGEBYSCORE', base .. ':beats', '-inf', now - LOST_AFTER_MS, 'LIMIT', 0, ARGV[5])
 for _, node in ipairs(silent) do
   local w = worker(node)
