@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import { stackEnvironment } from '../../src/stack/stack.ts';
+import { stackEnvironment } from '../../src/stack/environment.ts';
 import { withStack } from '../../src/stack/with-stack.ts';
 
 /**
