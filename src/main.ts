@@ -7,6 +7,7 @@ import { QUEUE } from './contracts/names.ts';
 import { ByteBudget } from './dispatcher/byte-budget.ts';
 import { FleetConsumer } from './dispatcher/fleet-consumer.ts';
 import { JobLine } from './dispatcher/job-line.ts';
+import { NodeQueues } from './dispatcher/node-queues.ts';
 import { Pools } from './dispatcher/pools.ts';
 import { Replier } from './dispatcher/replies.ts';
 import { ResultLine } from './dispatcher/result-line.ts';
@@ -63,6 +64,7 @@ export async function runDaemon(config: Config, options: { signal?: AbortSignal 
       ...stores.services,
       { name: 'replies', service: onlyStop(() => parts.replier.close()) },
       { name: 'results', service: parts.results },
+      { name: 'node queues', service: parts.nodeQueues },
       { name: 'fleet', service: parts.fleet },
       { name: 'sweeps', service: parts.sweeps },
       { name: 'job line', service: onlyStop(() => parts.line.stop()) },
@@ -179,6 +181,7 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
     replier,
     stages,
     health,
+    nodeQueues: new NodeQueues({ directory, log, declareNode: (node) => broker.topology.declareNode(node) }),
     unroutable: new SideIntake({ broker, line, log }, 'unroutable'),
     expired: new SideIntake({ broker, line, log }, 'expired'),
   };

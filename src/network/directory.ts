@@ -86,6 +86,10 @@ export class DirectoryPg implements Directory, Service {
     return this.#nodes.get(id);
   }
 
+  nodes(): readonly Node[] {
+    return [...this.#nodes.values()];
+  }
+
   models(): readonly ModelVersion[] {
     return [...this.#active.values()];
   }

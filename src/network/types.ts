@@ -48,6 +48,8 @@ export interface Directory {
   modelVersion(id: number): ModelVersion | undefined;
   node(id: string): Node | undefined;
   models(): readonly ModelVersion[];
+  /** Every registered node, the retired ones too. */
+  nodes(): readonly Node[];
   /** Reads everything that changed; resolves when the copy is at least as new as the call. */
   refresh(): Promise<void>;
   /** Number of the newest change read. */

@@ -124,6 +124,10 @@ export class PaperDirectory implements Directory {
     return this.#models;
   }
 
+  nodes(): Node[] {
+    return [];
+  }
+
   async refresh(): Promise<void> {
     this.refreshes += 1;
   }

@@ -1,0 +1,70 @@
+import { StoreError } from '../errors.ts';
+import type { Directory } from '../network/types.ts';
+import type { Log, Service } from '../ops/types.ts';
+
+/** Nodes whose queues could not be declared are tried again after this, in milliseconds. */
+const RETRY_MS = 500;
+
+interface NodeQueuesDeps {
+  readonly directory: Directory;
+  /** Declares both queues of a node; may be called again and again. */
+  readonly declareNode: (node: string) => Promise<void>;
+  readonly log: Log;
+}
+
+/** Declares the queues of every registered node, as nodes come: a worker waits for them and may not declare its own. */
+export class NodeQueues implements Service {
+  readonly #deps: NodeQueuesDeps;
+  readonly #declared = new Set<string>();
+  #endSubscription: () => void = () => undefined;
+  #timer: NodeJS.Timeout | null = null;
+  #running: Promise<void> | null = null;
+  #mustRunAgain = false;
+  #isStopped = false;
+
+  constructor(deps: NodeQueuesDeps) {
+    this.#deps = deps;
+  }
+
+  async start(): Promise<void> {
+    this.#endSubscription = this.#deps.directory.onChange(() => this.#run());
+    this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    this.#endSubscription();
+    if (this.#timer) clearTimeout(this.#timer);
+    await this.#running;
+  }
+
+  #run(): void {
+    this.#mustRunAgain = true;
+    this.#running ??= this.#declareAll().finally(() => {
+      this.#running = null;
+    });
+  }
+
+  async #declareAll(): Promise<void> {
+    while (this.#mustRunAgain && !this.#isStopped) {
+      this.#mustRunAgain = false;
+      const missing = this.#deps.directory
+        .nodes()
+        .filter(({ id, lifecycle }) => lifecycle !== 'retired' && !this.#declared.has(id));
+      const declared = await Promise.allSettled(missing.map(({ id }) => this.#declare(id)));
+      for (const { status, ...rest } of declared) {
+        if (status === 'fulfilled' || !('reason' in rest)) continue;
+        if (!(rest.reason instanceof StoreError)) throw rest.reason;
+        this.#timer ??= setTimeout(() => {
+          this.#timer = null;
+          this.#run();
+        }, RETRY_MS);
+      }
+    }
+  }
+
+  async #declare(node: string): Promise<void> {
+    await this.#deps.declareNode(node);
+    this.#declared.add(node);
+  }
+}
