@@ -1,33 +1,8 @@
-import { CODES, type Code } from '../errors.ts';
+import { CODES } from '../errors.ts';
 import { isUuidV7, uuidV7TimeMs } from '../ids.ts';
-import type { JobState } from '../ledger/types.ts';
+import type { JobRecord } from '../ledger/job-records.ts';
 import type { AttemptDocument, EventDocument, RoutingEntry, Trace } from '../traces/types.ts';
 import { cutTo, oneLine, wrapTo } from './plain-text.ts';
-
-/** What PostgreSQL knows of a job: no prompt and no answer. Times are ms since 1970, amounts millionths of a credit. */
-export interface JobRecord {
-  readonly jobId: string;
-  readonly account: string | null;
-  readonly namespace: string | null;
-  readonly publisher: string | null;
-  readonly model: string | null;
-  readonly modelVersion: number | null;
-  readonly priority: string;
-  readonly state: JobState;
-  readonly code: Code | null;
-  /** 0: it never had one. */
-  readonly attempt: number;
-  readonly node: string | null;
-  readonly session: number | null;
-  readonly createdAtMs: number;
-  readonly lockedAtMs: number | null;
-  readonly endedAtMs: number | null;
-  readonly lockedMicro: bigint;
-  readonly chargedMicro: bigint;
-  /** How the credit lock ended; null while it is held, and for jobs that never had one. */
-  readonly resolution: 'captured' | 'voided' | 'expired' | null;
-  readonly replyOwed: boolean;
-}
 
 /** How a story is told. */
 export interface StoryOptions {
@@ -74,7 +49,10 @@ export function renderJobStory(record: JobRecord | null, trace: Trace | null, op
 function headline(record: JobRecord | null, last: AttemptDocument | null, jobId: string): string {
   const name = `Job ${oneLine(jobId)}`;
   if (record === null) return last === null ? name : `${name}: its last attempt ${last.outcome}`;
-  if (record.state === 'locked') return `${name}: locked, its result is awaited`;
+  if (record.state === 'locked') {
+    const until = record.deadlineAtMs === null ? '' : ` until ${time(record.deadlineAtMs)}`;
+    return `${name}: locked, result awaited${until}`;
+  }
   return `${name}: ${record.state}, ${credits(record.chargedMicro)} charged`;
 }
 
@@ -140,6 +118,7 @@ function momentsOf(record: JobRecord | null, trace: Trace | null, last: AttemptD
   const lockedMicro = record?.lockedMicro ?? last?.lockedMicro;
   const amount = lockedMicro === undefined ? '' : `: ${credits(lockedMicro)} set aside`;
   note(record?.lockedAtMs ?? routing?.lockedAtMs, `locked${amount}`);
+  note(record?.lockCommittedAtMs, 'the lock was committed');
   if (routing) note(routing.dispatchedAtMs, `dispatched to ${routing.node}, attempt ${routing.attempt}`);
   if (record === null) note(last?.endedAtMs, `ended: ${last?.outcome ?? ''}`);
   else note(record.endedAtMs, `ended: ${record.state}`);
@@ -151,8 +130,13 @@ function money(record: JobRecord | null): Fact[] {
   if (record.lockedMicro === 0n && record.attempt === 0) return [['lock', 'none, and nothing was charged']];
   return [
     ['lock', resolutionOf(record)],
-    ['cost', credits(record.chargedMicro)],
+    ['cost', `${credits(record.chargedMicro)}${pricesOf(record)}`],
   ];
+}
+
+function pricesOf({ inputPriceMicro, outputPriceMicro }: JobRecord): string {
+  if (inputPriceMicro === null || outputPriceMicro === null) return '';
+  return `, at ${credits(inputPriceMicro)} in and ${credits(outputPriceMicro)} out per million tokens`;
 }
 
 function resolutionOf({ resolution, lockedMicro, chargedMicro }: JobRecord): string {

@@ -1,6 +1,5 @@
 import t from 'tap';
 import {
-  type JobRecord,
   renderJobStory,
   STORY_COLUMNS_MAX,
   STORY_LINES_MAX,
@@ -8,6 +7,7 @@ import {
 } from '../../src/api/job-story.ts';
 import { columnsOf, cutTo, oneLine, wrapTo } from '../../src/api/plain-text.ts';
 import { newUuidV7 } from '../../src/ids.ts';
+import type { JobRecord } from '../../src/ledger/job-records.ts';
 import type { EventDocument, RequestDocument, Trace } from '../../src/traces/types.ts';
 import { attempt, CONTENT_MARKER, event, request } from '../traces/fixtures.ts';
 
@@ -22,18 +22,36 @@ function record(overrides: Partial<JobRecord> = {}): JobRecord {
     publisher: 'web',
     model: 'llama-3.1-8b-instruct',
     modelVersion: 3,
+    modelVersionId: 17,
+    inputPriceMicro: 1_000_000n,
+    outputPriceMicro: 2_000_000n,
+    inputTokensMax: 100,
+    outputTokensMax: 567,
+    timeoutMs: 60_000,
+    kind: 'chat',
     priority: 'interactive',
     state: 'succeeded',
     code: null,
     attempt: 1,
+    attemptsMax: 3,
     node: 'gpu-7',
     session: 1_763_719_100_000,
+    outcome: 'completed',
+    inputTokens: 12,
+    outputTokens: 200,
     createdAtMs: AT_MS + 6,
+    startByMs: AT_MS + 20_006,
+    deadlineAtMs: AT_MS + 85_006,
     lockedAtMs: AT_MS + 6,
+    lockCommittedAtMs: AT_MS + 8,
     endedAtMs: AT_MS + 2_877,
     lockedMicro: 1_234n,
     chargedMicro: 412n,
     resolution: 'captured',
+    resolutionMicro: 412n,
+    resolvedAtMs: AT_MS + 2_877,
+    resolutionCommittedAtMs: AT_MS + 2_878,
+    resultDigest: null,
     replyOwed: false,
     ...overrides,
   };
@@ -45,7 +63,9 @@ const refused = record({
   attempt: 0,
   node: null,
   session: null,
+  inputPriceMicro: null,
   lockedAtMs: null,
+  lockCommittedAtMs: null,
   lockedMicro: 0n,
   chargedMicro: 0n,
   resolution: null,
@@ -93,11 +113,12 @@ Time (UTC)                 since receipt
 2025-11-21 10:00:00.078          −45 ms  the client made its id
 2025-11-21 10:00:00.123           +0 ms  received by a coordinator
 2025-11-21 10:00:00.129           +6 ms  locked: 0.001234 credits set aside
+2025-11-21 10:00:00.131           +8 ms  the lock was committed
 2025-11-21 10:00:00.134          +11 ms  dispatched to gpu-7, attempt 1
 2025-11-21 10:00:03.000       +2,877 ms  ended: succeeded
 
 lock       0.001234 credits held; 0.000412 credits captured, 0.000822 credits returned
-cost       0.000412 credits
+cost       0.000412 credits, at 1.000000 credits in and 2.000000 credits out per million tokens
 attempt 1  completed on gpu-7, session 1763719100000, NVIDIA L4 24 GB
 why there  the model was warm there, 3 slots free; 5 workers had a free slot
 waited     45 ms in the queue, by the time in its id; 10.6 ms to its dispatch; 3 ms at the worker
@@ -127,7 +148,7 @@ await t.test('a refused job is told with its code, the field, and whether to sen
 await t.test('a job under way is told as far as it got', (t) => {
   const under = record({ state: 'locked', endedAtMs: null, chargedMicro: 0n, resolution: null });
   const text = story(under, traceOf(asked, { attempts: [] }));
-  t.match(text, /: locked, its result is awaited/);
+  t.match(text, /: locked, result awaited until 2025-11-21 10:01:25\.129/);
   t.match(text, /0\.001234 credits held until the job ends/);
   t.match(text, /attempt 1 +on gpu-7, session 1763719100000/);
   t.notMatch(text, /ended/);
