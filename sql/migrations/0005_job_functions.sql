@@ -39,7 +39,8 @@ begin
 end
 $$;
 
--- A locked job asked for again with the same body is answered where the newest request says.
+-- A locked job asked for again with the same body is answered where the newest request says. (`ended_at is null` is "locked";
+-- with the state itself the planner may take the index of open jobs and read all of it.)
 create function jobs.replace_reply(
   p_ids uuid[], p_account_ids integer[], p_digests bytea[], p_reply_tos text[], p_correlation_ids text[]
 ) returns void
@@ -54,7 +55,7 @@ begin
     from unnest(p_ids, p_account_ids, p_digests, p_reply_tos, p_correlation_ids)
          as r (id, account_id, digest, reply_to, correlation_id)
    where r.id = j.id and j.id = any (p_ids) and j.id between v_lowest and v_highest
-     and j.state = 'locked' and j.account_id = r.account_id and j.digest is not distinct from r.digest
+     and j.ended_at is null and j.account_id = r.account_id and j.digest = r.digest
      and (j.reply_to, j.correlation_id) is distinct from (r.reply_to, r.correlation_id);
 end
 $$;

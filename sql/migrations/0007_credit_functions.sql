@@ -1,6 +1,8 @@
 -- The only ways to move a credit. Each is one call and one commit of several statements: the first locks the account rows,
 -- the next ones, each with a snapshot taken after that wait, decide. In one statement they would read every other table as
 -- it was before the wait. Lock order everywhere: accounts, jobs, transfers, each by id.
+-- "Locked" is written `ended_at is null` where jobs are found by id (a check keeps the two the same): with the state itself
+-- the planner may take the index of open jobs and read all of it.
 -- Expected duration: milliseconds. Locks: none that others wait for.
 set local role tollgate_credits_owner;
 
@@ -9,7 +11,7 @@ set local role tollgate_credits_owner;
 create function credits.jobs_beyond_credit(p_ids uuid[], p_account_ids integer[], p_amounts_micro bigint[])
 returns uuid[]
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_nestloop = off as $$
 declare
   v_short integer[];
   v_known uuid[];
@@ -26,7 +28,7 @@ begin
               from unnest(p_account_ids, p_amounts_micro) as r (account_id, amount_micro)
              group by r.account_id) as s
       join credits.accounts a on a.id = s.account_id
-     where s.total_micro > a.credited_micro - a.captured_micro - a.held_micro);
+     where a.id = any (p_account_ids) and s.total_micro > a.credited_micro - a.captured_micro - a.held_micro);
   if cardinality(v_short) = 0 then
     return v_beyond;
   end if;
@@ -62,7 +64,7 @@ create function credits.lock_batch(
   p_start_window_ms integer, p_grace_ms integer
 ) returns setof jobs.answer
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_nestloop = off as $$
 declare
   v_now timestamptz;
   v_oldest uuid;
@@ -87,12 +89,14 @@ begin
     from unnest(p_ids, p_account_ids, p_model_version_ids, p_input_tokens_max, p_output_tokens_max, p_timeouts_ms)
          with ordinality
          as r (id, account_id, model_version_id, input_tokens_max, output_tokens_max, timeout_ms, place)
-    left join credits.accounts a on a.id = r.account_id and a.kind = 'customer'
-    left join network.model_versions v on v.id = r.model_version_id and v.retired_at is null
+    left join (select i.id from credits.accounts i
+                where i.id = any (p_account_ids) and i.kind = 'customer') as a on a.id = r.account_id
+    left join (select i.* from network.model_versions i
+                where i.id = any (p_model_version_ids)) as v on v.id = r.model_version_id
    cross join lateral (select case
            when r.id < v_oldest or r.id >= v_newest then '-window'
            when a.id is null then '-account'
-           when v.id is null then '-repriced'
+           when v.id is null or v.retired_at is not null then '-repriced'
            when v.input_price_micro is null or v.output_price_micro is null then 'TG_MODEL_NO_PRICE'
            when r.input_tokens_max > v.input_tokens_max or r.output_tokens_max > v.output_tokens_max
              or r.timeout_ms > v.timeout_ms_max then 'TG_JOB_LIMITS'
@@ -142,7 +146,7 @@ begin
     update credits.accounts a set held_micro = a.held_micro + s.amount_micro
       from (select account_id, sum(locked_micro)::bigint as amount_micro
               from inserted where state = 'locked' group by account_id) as s
-     where a.id = s.account_id
+     where a.id = s.account_id and a.id = any (p_account_ids)
   )
   select coalesce(array_agg(id), '{}') into v_new from inserted;
   v_all_new := cardinality(v_new) = cardinality(p_ids);
@@ -187,11 +191,13 @@ declare
   v_now timestamptz;
   v_lowest uuid;
   v_highest uuid;
+  v_account_ids integer[];
   v_done uuid[];
 begin
   select lowest, highest into v_lowest, v_highest from jobs.id_bounds(p_ids);
-  perform credits.lock_accounts(array(
-    select distinct j.account_id from jobs.jobs j where j.id = any (p_ids) and j.id between v_lowest and v_highest));
+  v_account_ids := array(
+    select distinct j.account_id from jobs.jobs j where j.id = any (p_ids) and j.id between v_lowest and v_highest);
+  perform credits.lock_accounts(v_account_ids);
   v_now := clock_timestamp();
 
   with ended as (
@@ -206,7 +212,7 @@ begin
       from unnest(p_ids, p_attempts, p_nodes, p_sessions, p_completed, p_input_tokens, p_output_tokens, p_digests)
            as r (id, attempt, node, session, completed, input_tokens, output_tokens, digest)
      where j.id = r.id and j.id = any (p_ids) and j.id between v_lowest and v_highest
-       and j.state = 'locked' and j.attempt = r.attempt and j.node = r.node and j.session = r.session
+       and j.ended_at is null and j.attempt = r.attempt and j.node = r.node and j.session = r.session
     returning j.id, j.account_id, j.state, j.locked_micro, j.charged_micro, r.digest
   ), transferred as (
     insert into credits.transfers (id, phase, kind, debit_account_id, credit_account_id, amount_micro, digest)
@@ -218,7 +224,7 @@ begin
        set held_micro = a.held_micro - s.locked_micro, captured_micro = a.captured_micro + s.charged_micro
       from (select account_id, sum(locked_micro)::bigint as locked_micro, sum(charged_micro)::bigint as charged_micro
               from ended group by account_id) as s
-     where a.id = s.account_id
+     where a.id = s.account_id and a.id = any (v_account_ids)
   )
   select coalesce(array_agg(id), '{}') into v_done from ended;
 
@@ -262,11 +268,13 @@ declare
   v_now timestamptz;
   v_lowest uuid;
   v_highest uuid;
+  v_account_ids integer[];
   v_done uuid[];
 begin
   select lowest, highest into v_lowest, v_highest from jobs.id_bounds(p_ids);
-  perform credits.lock_accounts(array(
-    select distinct j.account_id from jobs.jobs j where j.id = any (p_ids) and j.id between v_lowest and v_highest));
+  v_account_ids := array(
+    select distinct j.account_id from jobs.jobs j where j.id = any (p_ids) and j.id between v_lowest and v_highest);
+  perform credits.lock_accounts(v_account_ids);
   v_now := clock_timestamp();
 
   with ended as (
@@ -275,7 +283,7 @@ begin
       from unnest(p_ids, p_attempts, p_nodes, p_sessions, p_codes, p_reply_owed)
            as r (id, attempt, node, session, code, reply_owed)
      where j.id = r.id and j.id = any (p_ids) and j.id between v_lowest and v_highest
-       and j.state = 'locked' and j.attempt = r.attempt and j.node = r.node and j.session = r.session
+       and j.ended_at is null and j.attempt = r.attempt and j.node = r.node and j.session = r.session
     returning j.id, j.account_id, j.locked_micro
   ), transferred as (
     insert into credits.transfers (id, phase, kind, debit_account_id, credit_account_id, amount_micro)
@@ -283,7 +291,7 @@ begin
   ), counted as (
     update credits.accounts a set held_micro = a.held_micro - s.locked_micro
       from (select account_id, sum(locked_micro)::bigint as locked_micro from ended group by account_id) as s
-     where a.id = s.account_id
+     where a.id = s.account_id and a.id = any (v_account_ids)
   )
   select coalesce(array_agg(id), '{}') into v_done from ended;
   if cardinality(v_done) > 0 then
@@ -326,7 +334,7 @@ begin
   ), counted as (
     update credits.accounts a set held_micro = a.held_micro - s.locked_micro
       from (select account_id, sum(locked_micro)::bigint as locked_micro from ended group by account_id) as s
-     where a.id = s.account_id
+     where a.id = s.account_id and a.id = any (v_account_ids)
   )
   select coalesce(array_agg(id), '{}') into v_done from ended;
   if cardinality(v_done) > 0 then
