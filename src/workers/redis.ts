@@ -101,10 +101,10 @@ export class FleetRedis implements Service {
   }
 
   /** Closes both connections; calls under way fail with StoreError. */
-  async stop(): Promise<void> {
+  stop(): Promise<void> {
     this.#commands.disconnect();
     this.#wakeUps.disconnect();
-    await Promise.resolve();
+    return Promise.resolve();
   }
 
   /** True while scripts can be run. */
