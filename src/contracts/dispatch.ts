@@ -1,4 +1,5 @@
 import { type Static, Type } from 'typebox';
+import { NAME_PATTERN, UUID_V7_PATTERN } from '../ids.ts';
 import { ChatInput } from './job.ts';
 
 const closed = { additionalProperties: false } as const;
@@ -10,12 +11,12 @@ const closed = { additionalProperties: false } as const;
 export const DispatchMessage = Type.Object(
   {
     v: Type.Literal(1),
-    job: Type.String(),
-    attempt: Type.Integer({ minimum: 1 }),
-    node: Type.String(),
-    session: Type.Integer({ minimum: 1 }),
+    job: Type.String({ pattern: UUID_V7_PATTERN }),
+    attempt: Type.Integer({ minimum: 1, maximum: 100 }),
+    node: Type.String({ pattern: NAME_PATTERN }),
+    session: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
     model: Type.String(),
-    model_version: Type.Integer({ minimum: 1 }),
+    model_version: Type.Integer({ minimum: 1, maximum: 4_294_967_295 }),
     kind: Type.Literal('chat'),
     input: ChatInput,
     limits: Type.Object(

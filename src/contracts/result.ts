@@ -16,7 +16,8 @@ export const ResultMessage = Type.Object(
     attempt: Type.Integer({ minimum: 1, maximum: 100 }),
     node: Type.String({ pattern: NAME_PATTERN }),
     session: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
-    model_version: Type.Integer({ minimum: 1 }),
+    // Every bound here is one that the fixed layout in `signed-bytes.ts` can hold: a stranger's number must not throw there.
+    model_version: Type.Integer({ minimum: 1, maximum: 4_294_967_295 }),
     status: Type.Enum(['completed', 'failed']),
     /** Null exactly when `status` is `failed`. */
     output: Type.Union([

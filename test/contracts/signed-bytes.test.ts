@@ -1,7 +1,8 @@
 import { generateKeyPairSync, sign, verify } from 'node:crypto';
 import * as fc from 'fast-check';
 import t from 'tap';
-import type { ResultMessage } from '../../src/contracts/result.ts';
+import { parserOf } from '../../src/contracts/parse.ts';
+import { ResultMessage } from '../../src/contracts/result.ts';
 import { flushBytes, helloBytes, resultDigest } from '../../src/contracts/signed-bytes.ts';
 
 type Hello = Parameters<typeof helloBytes>[0];
@@ -88,6 +89,29 @@ await t.test('each field that is charged or fenced changes the digest', async (t
 function tellsApart(a: Hello, b: Hello): boolean {
   return helloBytes(a).equals(helloBytes(b)) === (JSON.stringify(a) === JSON.stringify(b));
 }
+
+await t.test('a result that the parser accepts has a digest, however large its numbers', async (t) => {
+  const parse = parserOf(ResultMessage);
+  const proof = { digest: GOLDEN.failed, flush: { digests: [GOLDEN.failed], signature: '' } };
+  const text = JSON.stringify({ ...completed, ...proof });
+  let accepted = 0;
+  for (const [field] of text.matchAll(/"\w+":\d+/g))
+    for (const value of [
+      '0',
+      '1',
+      '4294967295',
+      '4294967296',
+      '9007199254740991',
+      '9007199254740992',
+      '1e300',
+    ]) {
+      const parsed = parse(Buffer.from(text.replace(field, field.replace(/\d+$/, value))));
+      if (!parsed.ok) continue;
+      accepted++;
+      t.doesNotThrow(() => resultDigest(parsed.value), `${field} as ${value}`);
+    }
+  t.ok(accepted > 10);
+});
 
 await t.test('no two hellos have the same bytes', async (t) => {
   const hello = fc.record({

@@ -3,8 +3,7 @@ import type { Clock } from '../../clock.ts';
 import { ControlMessage, DispatchMessage } from '../../contracts/dispatch.ts';
 import { controlQueue, nodeQueue } from '../../contracts/names.ts';
 import { BODY_BYTES_MAX, parserOf } from '../../contracts/parse.ts';
-import { ConfigError, StoreError } from '../../errors.ts';
-import { isUuidV7 } from '../../ids.ts';
+import { ConfigError, StoreError, TollgateError } from '../../errors.ts';
 import type { Log, Service } from '../../ops/types.ts';
 import { Attempts, keyOf } from './attempts.ts';
 import { FleetVoice } from './fleet-voice.ts';
@@ -29,8 +28,6 @@ export interface WorkerSignals {
 const parseDispatch = parserOf(DispatchMessage, 2 * BODY_BYTES_MAX);
 const parseControl = parserOf(ControlMessage);
 
-/** Attempt numbers that a result may carry. */
-const ATTEMPTS_MAX = 100;
 const CONTROL_PREFETCH = 10;
 const RECONNECT_MS_MIN = 50;
 const RECONNECT_MS_MAX = 5_000;
@@ -198,7 +195,8 @@ export class WorkerAgent implements Service {
         await this.#open();
         await this.#sayHello();
       } catch (error) {
-        // Broker away, or the queues are not declared yet, or the permissions are not set yet.
+        if (!(error instanceof TollgateError)) throw error;
+        // The broker is away, or the queues are not declared yet, or the permissions are not set yet.
         this.#log.warn({ error }, 'cannot serve yet');
         await this.#pause(pauseMs);
         pauseMs = Math.min(pauseMs * 2, RECONNECT_MS_MAX);
@@ -276,9 +274,8 @@ export class WorkerAgent implements Service {
       this.#log.error({ code: parsed.fault.code, field: parsed.fault.field }, 'a dispatch is malformed');
       return null;
     }
-    const { job, attempt, node } = parsed.value;
-    if (isUuidV7(job) && attempt <= ATTEMPTS_MAX && node === this.#options.node) return parsed.value;
-    this.#log.error({ attempt, for: node }, 'a dispatch is not for this node, or names no job');
+    if (parsed.value.node === this.#options.node) return parsed.value;
+    this.#log.error({ for: parsed.value.node }, 'a dispatch is for another node');
     return null;
   }
 

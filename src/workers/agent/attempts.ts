@@ -9,8 +9,8 @@ import type { RecentResults } from './recent-results.ts';
 import { resultOf, staleSessionResult, type UnsignedResult } from './result.ts';
 import type { WorkLog } from './work-log.ts';
 
-/** Longest delay a Node timer takes; longer ones fire at once. */
-const TIMER_MS_MAX = 2_147_483_647;
+/** No job runs longer, whatever a dispatch says: beyond 24 days a Node timer fires at once. */
+const RUN_MS_MAX = 86_400_000;
 
 /** One attempt in this worker's hands. */
 interface Attempt {
@@ -165,7 +165,7 @@ export class Attempts {
     const leftMs = dispatch.remaining_ms - queuedMs;
     if (leftMs <= 0) return result(notAsked('deadline', "the job's time ran out before the model was asked"));
     const startedAtMs = this.#clock.nowMs();
-    const timer = setTimeout(() => stop.abort(), Math.min(leftMs, TIMER_MS_MAX));
+    const timer = setTimeout(() => stop.abort(), Math.min(leftMs, RUN_MS_MAX));
     const outcome = await this.#client.ask(model, dispatch, stop.signal);
     clearTimeout(timer);
     this.#options.workLog?.append({
