@@ -27,6 +27,7 @@ import { createLog } from './ops/log.ts';
 import { PrometheusMetrics } from './ops/metrics.ts';
 import type { Log, Service } from './ops/types.ts';
 import { Database } from './postgres/database.ts';
+import { ensureCollectionsWhenUp } from './traces/collections.ts';
 import { MongoConnection } from './traces/mongo.ts';
 import { MongoTraceSink } from './traces/sink.ts';
 import { TraceSpool } from './traces/spool.ts';
@@ -108,6 +109,7 @@ function connectStores(config: Config, clock: Clock, log: Log, metrics: Promethe
   });
   const redis = new FleetRedis(config.servers, config.fleet, log);
   const mongo = new MongoConnection(config, log);
+  ensureCollectionsWhenUp(mongo, config.servers, log);
   const spool = new TraceSpool(config.traces, broker.publisher);
   const bury = async (body: Buffer, reason: string): Promise<void> => {
     const outcome = await broker.publisher.publish(deadLetter(body, reason));
