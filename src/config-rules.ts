@@ -67,6 +67,16 @@ const RULES: readonly Rule[] = [
     holds: ({ fleet }) => fleet.leaseTtlMs > fleet.heartbeatMs,
   },
   {
+    paths: ['ledger.startWindowMs', 'fleet.leaseTtlMs'],
+    text: 'leaseTtlMs must be above startWindowMs and heartbeatMs together, or a lease ends before its first heartbeat',
+    holds: ({ fleet, ledger }) => fleet.leaseTtlMs > ledger.startWindowMs + fleet.heartbeatMs,
+  },
+  {
+    paths: ['sweeps.everyMs', 'fleet.lostAfterMs'],
+    text: 'everyMs must be below a third of lostAfterMs, or nobody watches closely enough to call a worker lost',
+    holds: ({ sweeps, fleet }) => sweeps.everyMs < fleet.lostAfterMs / 3,
+  },
+  {
     paths: ['ledger.lockWaitMsMax', 'ledger.statementMsMax'],
     text: 'lockWaitMsMax must be below statementMsMax, or it never takes effect',
     holds: ({ ledger }) => ledger.lockWaitMsMax < ledger.statementMsMax,

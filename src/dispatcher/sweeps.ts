@@ -101,37 +101,48 @@ export class Sweeps implements Service {
     this.#isRebuilt = isWarming;
   }
 
-  /** Ends the jobs of workers that are gone: silent for too long, replaced by a newer session, or said goodbye. */
+  /**
+   * Ends the jobs of sessions that the registry gives up: silent, replaced, or gone with leases left. A slow walk besides finds
+   * attempts of sessions that nobody remembers any more.
+   */
   async #endLost(): Promise<void> {
-    const { registry } = this.#deps;
-    if (!this.#deps.isListening() || (await registry.state()) === 'warming')
-      return this.#missingSince.clear();
+    const { registry, bounds, clock } = this.#deps;
     const lost = await registry.takeLost();
-    const nowMs = this.#deps.clock.monotonicMs();
-    if (lost.length === 0 && nowMs - this.#walkedMs < this.#deps.bounds.lostAfterMs / WALKS_PER_LIMIT) return;
-    this.#walkedMs = nowMs;
-    const lostKeys = new Set(lost.map(sessionKey));
-    const live = new Set((await registry.list()).map(sessionKey));
-    const seen = new Set<string>();
+    const isDue = clock.monotonicMs() - this.#walkedMs > bounds.lostAfterMs / WALKS_PER_LIMIT;
+    if (lost.length === 0 && !isDue) return;
+    this.#walkedMs = clock.monotonicMs();
+    const gone = new Set(lost.map(sessionKey));
+    const live = await this.#liveSessions();
+    const missing = new Set<string>();
     let open = 0;
     for await (const page of this.#walk()) {
       open += page.length;
-      const orphans = page.filter(
-        (attempt) => !live.has(sessionKey(attempt)) || lostKeys.has(sessionKey(attempt)),
+      for (const attempt of page)
+        if (live && !live.has(sessionKey(attempt))) missing.add(sessionKey(attempt));
+      await this.#end(
+        page.filter((attempt) => gone.has(sessionKey(attempt)) || this.#isForgotten(attempt, missing)),
       );
-      for (const orphan of orphans) seen.add(sessionKey(orphan));
-      await this.#end(orphans.filter((orphan) => this.#isGone(sessionKey(orphan), lostKeys)));
     }
     this.#openAttemptsSeen = open;
-    for (const key of this.#missingSince.keys()) if (!seen.has(key)) this.#missingSince.delete(key);
+    for (const key of this.#missingSince.keys()) if (!missing.has(key)) this.#missingSince.delete(key);
     for (const { node, session } of lost) await registry.forget(node, session);
   }
 
-  #isGone(key: string, lostKeys: ReadonlySet<string>): boolean {
+  /** Null while silence means nothing: nobody listens, or Redis is warming. */
+  async #liveSessions(): Promise<Set<string> | null> {
+    const { registry, isListening } = this.#deps;
+    if (!isListening() || (await registry.state()) === 'warming') return null;
+    return new Set((await registry.list()).map(sessionKey));
+  }
+
+  /** True once a session has been missing for `lostAfterMs`: a goodbye leaves results on their way. */
+  #isForgotten(attempt: OpenAttempt, missing: ReadonlySet<string>): boolean {
+    const key = sessionKey(attempt);
+    if (!missing.has(key)) return false;
     const nowMs = this.#deps.clock.monotonicMs();
     const sinceMs = this.#missingSince.get(key) ?? nowMs;
     this.#missingSince.set(key, sinceMs);
-    return lostKeys.has(key) || nowMs - sinceMs > this.#deps.bounds.lostAfterMs;
+    return nowMs - sinceMs > this.#deps.bounds.lostAfterMs;
   }
 
   async #end(orphans: readonly OpenAttempt[]): Promise<void> {
