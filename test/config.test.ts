@@ -131,6 +131,7 @@ await t.test('settings that contradict each other are named together', async (t)
     'ledger.lockWaitMsMax': '2000',
     'ledger.startWindowMs': '4000',
     'broker.confirmMsMax': '4000',
+    'sweeps.everyMs': '4000',
   };
   const faults = faultsOf({ env, flags });
   t.match(faults, [
@@ -138,6 +139,8 @@ await t.test('settings that contradict each other are named together', async (t)
     /^line\.pauseAfterMs, line\.holdMsMax: /,
     /^fleet\.heartbeatMs, fleet\.lostAfterMs: /,
     /^fleet\.heartbeatMs, fleet\.leaseTtlMs: /,
+    /^ledger\.startWindowMs, fleet\.leaseTtlMs: /,
+    /^sweeps\.everyMs, fleet\.lostAfterMs: /,
     /^ledger\.lockWaitMsMax, ledger\.statementMsMax: /,
     /^ledger\.statementMsMax, ledger\.startWindowMs: /,
     /^broker\.confirmMsMax, ledger\.startWindowMs: /,
