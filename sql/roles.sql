@@ -22,8 +22,6 @@ begin
     continue when exists (select from pg_roles where rolname = v_name);
     begin
       execute format('create role %I login', v_name);
-      -- Plans here are small and their costs guessed from arrays: compiling them only adds latency.
-      execute format('alter role %I set jit = off', v_name);
       -- A backstop; a coordinator sets shorter limits when it connects.
       execute format('alter role %I set idle_in_transaction_session_timeout = %L', v_name, '10s');
       if v_name <> 'tollgate_migrator' then

@@ -11,7 +11,7 @@ set local role tollgate_credits_owner;
 create function credits.jobs_beyond_credit(p_ids uuid[], p_account_ids integer[], p_amounts_micro bigint[])
 returns uuid[]
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_nestloop = off as $$
+set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off set enable_nestloop = off as $$
 declare
   v_short integer[];
   v_known uuid[];
@@ -64,7 +64,7 @@ create function credits.lock_batch(
   p_start_window_ms integer, p_grace_ms integer
 ) returns setof jobs.answer
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_nestloop = off as $$
+set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off set enable_nestloop = off as $$
 declare
   v_now timestamptz;
   v_oldest uuid;
@@ -186,7 +186,7 @@ create function credits.settle_batch(
   p_input_tokens integer[], p_output_tokens integer[], p_digests bytea[]
 ) returns table (job_id uuid, answer text, job jobs.description)
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_nestloop = off as $$
+set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off set enable_nestloop = off as $$
 declare
   v_now timestamptz;
   v_lowest uuid;
@@ -263,7 +263,7 @@ create function credits.end_jobs(
   p_ids uuid[], p_attempts smallint[], p_nodes text[], p_sessions bigint[], p_codes text[], p_reply_owed boolean[]
 ) returns setof jobs.description
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_nestloop = off as $$
+set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off set enable_nestloop = off as $$
 declare
   v_now timestamptz;
   v_lowest uuid;
@@ -304,7 +304,7 @@ $$;
 -- at a time in the whole database; a second one answers nothing at once. A job that ended meanwhile is passed over.
 create function credits.sweep_overdue(p_limit integer) returns setof jobs.description
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
+set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off as $$
 declare
   v_now timestamptz := clock_timestamp();
   v_ids uuid[];
