@@ -28,6 +28,7 @@ import { PrometheusMetrics } from './ops/metrics.ts';
 import type { Log, Service } from './ops/types.ts';
 import { Database } from './postgres/database.ts';
 import { ensureCollectionsWhenUp } from './traces/collections.ts';
+import { SchemaKeeper } from './postgres/schema-keeper.ts';
 import { MongoConnection } from './traces/mongo.ts';
 import { MongoTraceSink } from './traces/sink.ts';
 import { TraceSpool } from './traces/spool.ts';
@@ -120,6 +121,7 @@ function connectStores(config: Config, clock: Clock, log: Log, metrics: Promethe
       name: 'postgres',
       service: onlyStop(async () => void (await Promise.all([dispatcherDb.close(), settlerDb.close()]))),
     },
+    { name: 'schema', service: new SchemaKeeper(dispatcherDb, log) },
     { name: 'directory', service: directory },
     { name: 'rabbitmq', service: broker },
     { name: 'redis', service: tolerant(redis, log) },
