@@ -2,15 +2,9 @@ import { AmqpBroker, type BrokerOptions } from '../broker/connection.ts';
 import { systemClock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 
-/**
- * RabbitMQ as somebody who is not a coordinator: a publisher or a node, whose every message carries `userId`. Not started;
- * `start` gives up after one try, because a person waits.
- */
-export function clientBroker(
-  { servers, broker }: Config,
-  client: Pick<BrokerOptions, 'url' | 'name' | 'log'> & Partial<BrokerOptions> & { readonly userId: string },
-): AmqpBroker {
-  return new AmqpBroker({
+/** What does not depend on who connects; `start` gives up after one try, because a person waits. */
+function optionsOf({ servers, broker }: Config): Omit<BrokerOptions, 'url' | 'name' | 'log'> {
+  return {
     heartbeatS: broker.heartbeatS,
     connectTimeoutMs: servers.connectTimeoutMs,
     reconnectDelayMsMax: servers.reconnectDelayMsMax,
@@ -19,6 +13,28 @@ export function clientBroker(
     confirmMsMax: broker.confirmMsMax,
     bounds: broker,
     clock: systemClock,
-    ...client,
+  };
+}
+
+/** RabbitMQ as somebody who is not a coordinator: a publisher or a node, whose every message carries `userId`. Not started. */
+export function clientBroker(
+  config: Config,
+  client: Pick<BrokerOptions, 'url' | 'name' | 'log' | 'setup'> & { readonly userId: string },
+): AmqpBroker {
+  return new AmqpBroker({ ...optionsOf(config), ...client });
+}
+
+/** RabbitMQ with the coordinators' login, for a command that declares something in `setup`. Not started. */
+export function operatorBroker(
+  config: Config,
+  log: BrokerOptions['log'],
+  setup: NonNullable<BrokerOptions['setup']>,
+): AmqpBroker {
+  return new AmqpBroker({
+    ...optionsOf(config),
+    url: config.servers.amqpUrl,
+    name: 'tollgate command',
+    log,
+    setup,
   });
 }

@@ -4,7 +4,10 @@ import { accountCommand } from './account.ts';
 import { docsCommand } from './docs.ts';
 import { doctorCommand } from './doctor.ts';
 import { EXIT, failureOf } from './failure.ts';
+import { jobCommand } from './job.ts';
 import { migrateCommand } from './migrate.ts';
+import { modelCommand } from './model.ts';
+import { nodeCommand } from './node.ts';
 import { Output } from './output.ts';
 import { serveCommand } from './serve.ts';
 import { submitCommand } from './submit.ts';
@@ -24,7 +27,10 @@ function program(): Command {
     serveCommand(),
     migrateCommand(),
     submitCommand(),
+    jobCommand(),
     accountCommand(),
+    nodeCommand(),
+    modelCommand(),
     workerCommand(),
     doctorCommand(),
   ];

@@ -101,22 +101,25 @@ const REDIS_LOCK_S = 900;
 async function freshRedis(serverUrl: string, name: string): Promise<Place<string>> {
   const zero = new URL(serverUrl);
   zero.pathname = '/0';
-  const redis = new Redis(zero.href, { maxRetriesPerRequest: 2 });
-  try {
-    const n = await takeDatabaseNumber(redis, name);
-    const url = new URL(serverUrl);
-    url.pathname = `/${n}`;
-    const cleanUp = async () => {
+  const n = await withRedis(zero, (redis) => takeDatabaseNumber(redis, name));
+  const url = new URL(serverUrl);
+  url.pathname = `/${n}`;
+  const cleanUp = () =>
+    withRedis(zero, async (redis) => {
       // A server that was stopped and started again has forgotten the lock, and the number may be somebody else's by now.
-      if ((await redis.get(redisLock(n))) === name) {
-        await redis.pipeline().select(n).flushdb().select(0).srem(REDIS_USED, n).del(redisLock(n)).exec();
-      }
-      redis.disconnect();
-    };
-    return { place: url.href, cleanUp };
-  } catch (error) {
+      if ((await redis.get(redisLock(n))) !== name) return;
+      await redis.pipeline().select(n).flushdb().select(0).srem(REDIS_USED, n).del(redisLock(n)).exec();
+    });
+  return { place: url.href, cleanUp };
+}
+
+/** A connection for one piece of work: an open one would keep the process, and so the test of a whole file, from ending. */
+async function withRedis<T>(url: URL, work: (redis: Redis) => Promise<T>): Promise<T> {
+  const redis = new Redis(url.href, { maxRetriesPerRequest: 2 });
+  try {
+    return await work(redis);
+  } finally {
     redis.disconnect();
-    throw error;
   }
 }
 
