@@ -71,7 +71,8 @@ for wanted in $missing; do
   name=${wanted%%:*}
   names="$names $name"
   least=${wanted#"$name"}
-  candidate=$(apt-cache policy "$name" | sed -n 's/^ *Candidate: //p')
+  # Without the epoch, which says nothing about the program.
+  candidate=$(apt-cache policy "$name" | sed -n 's/^ *Candidate: \([0-9]*:\)\{0,1\}//p')
   if [ -n "$least" ] && [ -n "$candidate" ] && dpkg --compare-versions "$candidate" lt "${least#:}"; then
     echo "the package $name of this system is $candidate; ${least#:} or newer is needed" >&2
     exit 3

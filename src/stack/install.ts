@@ -122,9 +122,10 @@ async function install(
   return reasons.filter((reason) => reason !== undefined);
 }
 
+/** As scripts/apt-install.sh takes it. 15 and not 15.0, which Debian's 15+248 sorts before. */
 function aptWish(name: ServerName): string | undefined {
   const { aptPackage, atLeast } = SERVERS[name];
-  return aptPackage === null ? undefined : `${aptPackage}:${atLeast.join('.')}`;
+  return aptPackage === null ? undefined : `${aptPackage}:${atLeast.join('.').replace(/\.0$/, '')}`;
 }
 
 const STEPS: Readonly<Record<string, string>> = {

@@ -82,9 +82,7 @@ async function intoCache(fetch: (folder: string) => Promise<void>): Promise<Outc
     renameSync(ready, join(cacheFolder(), `mongod-${version}`));
     return undefined;
   } catch (error) {
-    return error instanceof Error
-      ? (error.message.trim().split('\n').at(-1) ?? error.message)
-      : String(error);
+    return error instanceof Error ? error.message.trim().split('\n').slice(-3).join('; ') : String(error);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

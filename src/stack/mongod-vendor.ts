@@ -11,8 +11,16 @@ const REACH_MS_MAX = 10_000;
 const downloadDir = process.argv[2];
 if (downloadDir === undefined) throw new Error('usage: mongod-vendor <folder>');
 
-const options = { ...(await DryMongoBinary.generateOptions({ downloadDir })), checkMD5: true };
-const url = await new MongoBinaryDownloadUrl(options).getDownloadUrl();
-const answer = await fetch(url, { method: 'HEAD', signal: AbortSignal.timeout(REACH_MS_MAX) });
-if (!answer.ok) throw new Error(`${url} answers ${answer.status}`);
-await MongoBinary.getPath(options);
+try {
+  const options = { ...(await DryMongoBinary.generateOptions({ downloadDir })), checkMD5: true };
+  const url = await new MongoBinaryDownloadUrl(options).getDownloadUrl();
+  const signal = AbortSignal.timeout(REACH_MS_MAX);
+  const answer = await fetch(url, { method: 'HEAD', signal }).catch((error: unknown) => {
+    throw new Error('its vendor cannot be reached from here', { cause: error });
+  });
+  if (!answer.ok) throw new Error(`${url} answers ${answer.status}`);
+  await MongoBinary.getPath(options);
+} catch (error) {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 1;
+}

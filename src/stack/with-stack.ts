@@ -1,4 +1,5 @@
 import { constants } from 'node:os';
+import { TollgateError } from '../errors.ts';
 import { type Stack, type StackOptions, startStack } from './stack.ts';
 
 const ENDING = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
@@ -6,7 +7,8 @@ const ENDING = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 /**
  * Runs `work` on servers of its own and ends them afterwards, also when it throws. When the process is asked to end by a
  * signal, everything is ended at once, what `stack.adopt` was given included, and the process exits with 128 + the signal's
- * number: for programs whose data goes with them (demo, tests, bench). Progress goes to standard error.
+ * number: for programs whose data goes with them (demo, tests, bench). Progress goes to standard error, and so does what to
+ * do when a server is missing or does not start; the process exits 1 then.
  */
 export async function withStack<T>(
   work: (stack: Stack) => Promise<T>,
@@ -30,6 +32,11 @@ export async function withStack<T>(
   } catch (error) {
     // The servers were taken away from under it; `end` is about to exit.
     if (asked.signal.aborted) await new Promise(() => {});
+    // What a person is to do about it, without the stack of calls that found it.
+    if (stack === undefined && error instanceof TollgateError) {
+      toStandardError(error.message);
+      process.exit(1);
+    }
     throw error;
   } finally {
     await stack?.stop();
