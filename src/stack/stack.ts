@@ -120,6 +120,11 @@ export class Stack {
     this.#ports = parts.ports;
   }
 
+  /** Those that were started here, and not given by the environment. */
+  get started(): readonly ServerName[] {
+    return [...this.#servers.keys()];
+  }
+
   /** One server, to stop, start, pause and resume it. Throws for a given one: it is not ours. */
   server(name: ServerName): ServerProcess {
     const server = this.#servers.get(name);
