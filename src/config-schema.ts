@@ -104,6 +104,13 @@ export const ConfigSchema = section({
       1_000_000,
       'Replies being tried again; beyond it they become events at once.',
     ),
+    suspectMs: int(
+      60_000,
+      0,
+      3_600_000,
+      'After a start redelivered messages are taken one at a time for this long: one of them may have killed us.',
+    ),
+    suspectTriesMax: int(3, 2, 100, 'Tries of such a message; then it is dead-lettered.'),
     drainMs: int(20_000, 100, 600_000, 'SIGTERM: how long batches under way may take before the hard stop.'),
   }),
   results: section({

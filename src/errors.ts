@@ -10,6 +10,7 @@ export const CODES = {
   TG_MESSAGE_TOO_DEEP: { retryable: false, text: 'the body is nested deeper than 32 levels' },
   TG_MESSAGE_FORBIDDEN_KEY: { retryable: false, text: 'the body has a key that is never accepted' },
   TG_MESSAGE_INVALID: { retryable: false, text: 'a field is missing, unknown or of the wrong type' },
+  TG_MESSAGE_POISON: { retryable: false, text: 'a coordinator died over this message again and again' },
   // Who sent it and for whom.
   TG_SENDER_MISSING: { retryable: false, text: 'the message carries no user_id' },
   TG_SENDER_UNKNOWN: { retryable: false, text: 'the sender is not a registered publisher' },

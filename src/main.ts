@@ -5,6 +5,7 @@ import { type Clock, systemClock } from './clock.ts';
 import type { Config } from './config-schema.ts';
 import { QUEUE } from './contracts/names.ts';
 import { ByteBudget } from './dispatcher/byte-budget.ts';
+import { deadLetter } from './dispatcher/dead-letter.ts';
 import { FleetConsumer } from './dispatcher/fleet-consumer.ts';
 import { JobLine } from './dispatcher/job-line.ts';
 import { NodeQueues } from './dispatcher/node-queues.ts';
@@ -13,9 +14,9 @@ import { Replier } from './dispatcher/replies.ts';
 import { ResultLine } from './dispatcher/result-line.ts';
 import { SideIntake } from './dispatcher/side-intake.ts';
 import { StageRunner } from './dispatcher/stage-runner.ts';
+import { Suspects } from './dispatcher/suspects.ts';
 import { Sweeps } from './dispatcher/sweeps.ts';
-import { StoreError } from './errors.ts';
-import { newUuidV7 } from './ids.ts';
+import { refusal, StoreError } from './errors.ts';
 import { CreditLocksPg } from './ledger/credit-locks.ts';
 import { SettlementsPg } from './ledger/settlements.ts';
 import { SweepsPg } from './ledger/sweeps.ts';
@@ -37,6 +38,7 @@ import { MongoTraceStore } from './traces/store.ts';
 import { FleetRedis } from './workers/redis.ts';
 import { RedisFleetRegistry } from './workers/registry.ts';
 import { RedisSlotLeases } from './workers/slot-leases.ts';
+import { RedisSuspectCounts } from './workers/suspect-counts.ts';
 
 /** A running coordinator. `stop` drains: nothing new is taken, what is under way ends, the rest goes back to the broker. */
 export interface Daemon extends Service {
@@ -50,11 +52,15 @@ const STOP_GRACE_MS = 10_000;
 /**
  * Puts one coordinator together and starts it. This is the only place that knows all the parts; read it as the list of them.
  * Resolves when it takes work. Rejects if PostgreSQL or RabbitMQ does not answer or the schema is not the one this version
- * needs; Redis and MongoDB may come later, and `/readyz?verbose` says what is awaited. `signal` aborts the start.
+ * needs; Redis and MongoDB may come later, and `/readyz?verbose` says what is awaited. `signal` aborts the start. Logs to
+ * standard output unless `log` is given.
  */
-export async function runDaemon(config: Config, options: { signal?: AbortSignal } = {}): Promise<Daemon> {
+export async function runDaemon(
+  config: Config,
+  options: { signal?: AbortSignal; log?: Log } = {},
+): Promise<Daemon> {
   const clock = systemClock;
-  const log = createLog(config.log);
+  const log = options.log ?? createLog(config.log);
   const metrics = new PrometheusMetrics();
   const stores = connectStores(config, clock, log, metrics);
   const parts = assemble(config, clock, log, metrics, stores);
@@ -113,7 +119,12 @@ function connectStores(config: Config, clock: Clock, log: Log, metrics: Promethe
   ensureCollectionsWhenUp(mongo, config.servers, log);
   const spool = new TraceSpool(config.traces, broker.publisher);
   const bury = async (body: Buffer, reason: string): Promise<void> => {
-    const outcome = await broker.publisher.publish(deadLetter(body, reason));
+    const outcome = await broker.publisher.publish(
+      deadLetter(
+        { body, messageId: null, queue: QUEUE.spool, userId: null },
+        refusal('TG_MESSAGE_INVALID', null, reason),
+      ),
+    );
     if (outcome !== 'confirmed') throw new StoreError('rabbitmq', `dead letter ${outcome}`);
   };
   const services = [
@@ -157,12 +168,14 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
   const line = new JobLine({ ...shared, bounds: config.line, digestKey, locks, traceStore });
   const budget = new ByteBudget(config.line.heldBytesMax);
   const declarePool = (pool: string) => broker.topology.declarePool(pool);
-  const pools = new Pools({ ...shared, bounds: config.line, budget, declarePool, line });
+  const suspects = new Suspects(new RedisSuspectCounts(redis), config.line, clock, log);
+  const pools = new Pools({ ...shared, suspects, bounds: config.line, budget, declarePool, line });
   const fleet = new FleetConsumer({ ...shared, registry });
   const results = new ResultLine({
     ...shared,
     bounds: { ...config.line, ...config.results },
     settlements,
+    suspects,
     random: Math.random,
   });
   const sweeps = new Sweeps({
@@ -186,8 +199,8 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
     stages,
     health,
     nodeQueues: new NodeQueues({ directory, log, declareNode: (node) => broker.topology.declareNode(node) }),
-    unroutable: new SideIntake({ broker, line, log }, 'unroutable'),
-    expired: new SideIntake({ broker, line, log }, 'expired'),
+    unroutable: new SideIntake({ broker, line, suspects, log }, 'unroutable'),
+    expired: new SideIntake({ broker, line, suspects, log }, 'expired'),
   };
 }
 
@@ -215,15 +228,4 @@ function roleUrl(url: string, given: string | null, user: string): string {
   const own = new URL(url);
   own.username = user;
   return own.href;
-}
-
-function deadLetter(body: Buffer, reason: string) {
-  return {
-    exchange: '',
-    routingKey: QUEUE.dead,
-    body,
-    messageId: newUuidV7(),
-    headers: { 'x-tollgate-reason': reason, 'x-tollgate-queue': QUEUE.spool },
-    mandatory: true,
-  };
 }

@@ -19,16 +19,15 @@ export interface WatchedStores {
   readonly mongo: { readonly dependency: Dependency };
 }
 
+function connection(name: Dependency['name'], isUp: boolean): Dependency {
+  return { name, isUp, detail: isUp ? 'up' : 'not connected' };
+}
+
 function dependencies(stores: WatchedStores): Dependency[] {
-  const of = (name: Dependency['name'], isUp: boolean): Dependency => ({
-    name,
-    isUp,
-    detail: isUp ? 'up' : 'not connected',
-  });
   return [
     stores.dispatcherDb.dependency,
-    of('redis', stores.redis.isUp),
-    of('rabbitmq', stores.broker.isUp),
+    connection('redis', stores.redis.isUp),
+    connection('rabbitmq', stores.broker.isUp),
     stores.mongo.dependency,
   ];
 }

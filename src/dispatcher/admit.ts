@@ -95,6 +95,7 @@ export function admit(arrival: Arrival, deps: AdmitDeps): Admission {
 /** The publisher behind a delivery, or why nobody is answered. Source: design [20]. */
 function identifySender(arrival: Arrival, directory: Directory): Step<Publisher> {
   const { delivery, source } = arrival;
+  if (arrival.isPoison) return no(dead('TG_MESSAGE_POISON', 'body'));
   // A client can make its own queue dead-letter into `jobs`; what comes that way carries somebody else's user_id.
   if (source !== 'expired' && delivery.deathReason !== null) return no(dead('TG_SENDER_UNKNOWN', 'x-death'));
   if (source === 'expired' && delivery.deathReason !== 'expired') {

@@ -1,15 +1,15 @@
-import type { OutMessage, Publisher } from '../broker/types.ts';
+import type { Publisher } from '../broker/types.ts';
 import type { Clock } from '../clock.ts';
-import { QUEUE } from '../contracts/names.ts';
 import { isUuidV7 } from '../ids.ts';
 import type { Log, Metrics } from '../ops/types.ts';
 import type { AttemptDocument, EventDocument, RequestDocument, TraceSink } from '../traces/types.ts';
 import { answered } from './answered.ts';
+import { deadLetter } from './dead-letter.ts';
 import { endedWithoutResult, refusalEvent, requestDocument, routingEntry } from './documents.ts';
 import { addressed, failureReply, type Replier, refusalReply } from './replies.ts';
 import type { StageRunner } from './stage-runner.ts';
 import { type Documents, writeDocuments } from './trace.ts';
-import type { AddressedReply, Arrival, Dispatched, Exit } from './types.ts';
+import type { AddressedReply, Arrival, Dispatched, Exit, Outcome } from './types.ts';
 
 interface LeaveDeps {
   readonly publisher: Publisher;
@@ -99,34 +99,24 @@ function collect(dispatched: readonly Dispatched[], exits: readonly Exit[], cloc
   return { requests, attempts, events };
 }
 
+type DeadExit = Exit & { readonly outcome: Extract<Outcome, { kind: 'dead' }> };
+
+function isDead(exit: Exit): exit is DeadExit {
+  return exit.outcome.kind === 'dead';
+}
+
 /** Keeps what nobody may be answered for in the dead-letter queue; what the broker did not confirm goes back instead. */
 export async function buryDead(exits: readonly Exit[], deps: LeaveDeps): Promise<Exit[]> {
-  const dead = exits.filter((exit) => exit.outcome.kind === 'dead');
+  const dead = exits.filter(isDead);
   if (dead.length === 0) return [...exits];
-  const outcomes = await deps.publisher.publishBatch(dead.map(toDeadLetter));
+  const outcomes = await deps.publisher.publishBatch(
+    dead.map(({ arrival, outcome }) => deadLetter(arrival.delivery, outcome.refusal)),
+  );
   const lost = new Set<Exit>();
   for (const [exit, outcome] of answered(dead, outcomes)) if (outcome !== 'confirmed') lost.add(exit);
   return exits.map((exit) =>
     lost.has(exit) ? { arrival: exit.arrival, outcome: { kind: 'requeued' } } : exit,
   );
-}
-
-function toDeadLetter({ arrival, outcome }: Exit): OutMessage {
-  const { delivery } = arrival;
-  const why = outcome.kind === 'dead' ? outcome.refusal : null;
-  return {
-    exchange: '',
-    routingKey: QUEUE.dead,
-    body: delivery.body,
-    messageId: delivery.messageId ?? '',
-    headers: {
-      'x-tollgate-reason': why?.code ?? '',
-      'x-tollgate-field': why?.field ?? '',
-      'x-tollgate-queue': delivery.queue,
-      'x-tollgate-sender': delivery.userId ?? '',
-    },
-    mandatory: true,
-  };
 }
 
 /** What the line does with a delivery that left it. */

@@ -7,6 +7,7 @@ import type { Log } from '../ops/types.ts';
 import type { ByteBudget } from './byte-budget.ts';
 import type { JobLine } from './job-line.ts';
 import { PriorityQueue } from './priority-queue.ts';
+import type { Suspects } from './suspects.ts';
 import type { Arrival, WaitingRoom } from './types.ts';
 
 /** Slots of a pool's live workers. */
@@ -23,6 +24,7 @@ interface PoolIntakeDeps {
   readonly line: Pick<JobLine, 'offer' | 'offerAgain'>;
   readonly bounds: Config['line'];
   readonly budget: ByteBudget;
+  readonly suspects: Suspects;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -67,6 +69,7 @@ export class PoolIntake implements WaitingRoom {
   }
 
   hold(arrival: Arrival): void {
+    this.#deps.suspects.left(arrival.delivery);
     if (this.#state === 'paused' || !arrival.delivery.isLive) return this.#handBack([arrival]);
     if (this.#state === 'open') {
       this.#state = 'full';
@@ -81,6 +84,7 @@ export class PoolIntake implements WaitingRoom {
   }
 
   left(arrival: Arrival): void {
+    this.#deps.suspects.left(arrival.delivery);
     if (arrival.delivery.isLive) this.#count(-arrival.delivery.body.length);
   }
 
@@ -110,8 +114,20 @@ export class PoolIntake implements WaitingRoom {
   }
 
   #receive(delivery: Delivery, priority: Priority): void {
-    const arrival: Arrival = { delivery, source: 'pool', priority, room: this, parsed: null, asked: 0 };
     this.#count(delivery.body.length);
+    this.#deps.suspects.pass(delivery, (isPoison) => this.#take(delivery, priority, isPoison));
+  }
+
+  #take(delivery: Delivery, priority: Priority, isPoison: boolean): void {
+    const arrival: Arrival = {
+      delivery,
+      source: 'pool',
+      priority,
+      room: this,
+      parsed: null,
+      isPoison,
+      asked: 0,
+    };
     if (this.#state === 'paused') this.#handBack([arrival]);
     else if (this.#state === 'full') this.#held.push(arrival);
     else this.#deps.line.offer(arrival);

@@ -8,6 +8,7 @@ import type { SlotLeases } from '../workers/types.ts';
 import type { ByteBudget } from './byte-budget.ts';
 import type { JobLine } from './job-line.ts';
 import { PoolIntake } from './pool-intake.ts';
+import type { Suspects } from './suspects.ts';
 
 interface PoolsDeps {
   readonly broker: Broker;
@@ -18,6 +19,7 @@ interface PoolsDeps {
   readonly line: Pick<JobLine, 'offer' | 'offerAgain'>;
   readonly bounds: Config['line'];
   readonly budget: ByteBudget;
+  readonly suspects: Suspects;
   readonly clock: Clock;
   readonly log: Log;
 }

@@ -1,14 +1,15 @@
-import type { Broker, Delivery } from '../broker/types.ts';
+import type { Broker, Delivery, Publisher } from '../broker/types.ts';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 import { QUEUE } from '../contracts/names.ts';
-import { StoreError } from '../errors.ts';
+import { refusal, StoreError } from '../errors.ts';
 import type { Settlements } from '../ledger/types.ts';
 import type { Directory } from '../network/types.ts';
 import type { Log, Metrics, Service, Stage } from '../ops/types.ts';
 import type { EventDocument, TraceSink } from '../traces/types.ts';
 import type { SlotLeases } from '../workers/types.ts';
 import { Batcher } from './batcher.ts';
+import { deadLetter } from './dead-letter.ts';
 import { QueueConsumer } from './queue-consumer.ts';
 import type { Replier } from './replies.ts';
 import {
@@ -20,12 +21,14 @@ import {
 } from './result-documents.ts';
 import { distinctJobs, type IdleResult, type SettledResult, settle } from './settle.ts';
 import { anyLive, type StageRunner } from './stage-runner.ts';
+import type { Suspects } from './suspects.ts';
 import { writeDocuments } from './trace.ts';
 import { type RefusedResult, type VerifiedResult, verify } from './verify.ts';
 
 /** What the line is made of. */
 export interface ResultLineDeps {
   readonly broker: Broker;
+  readonly publisher: Publisher;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -36,8 +39,12 @@ export interface ResultLineDeps {
   readonly traces: TraceSink;
   readonly replier: Replier;
   readonly stages: StageRunner;
+  readonly suspects: Suspects;
   readonly random: () => number;
 }
+
+/** How long freeing the slots is tried while Redis is away, in milliseconds. */
+const RELEASE_MS_MAX = 2_000;
 
 /** What a batch of results came to, gathered on the way. */
 interface Batch {
@@ -90,7 +97,7 @@ export class ResultLine implements Service {
   async stop(): Promise<void> {
     this.#isOpen = false;
     await this.#consumer.stop();
-    for (const delivery of this.#waiting.splice(0)) delivery.requeue();
+    for (const delivery of this.#waiting.splice(0)) this.#answer(delivery, 'requeue');
     await this.#batcher.close();
   }
 
@@ -100,7 +107,7 @@ export class ResultLine implements Service {
     await this.#release(batch, settled); //              the slot is free (Redis)
     await this.#reply(batch, settled); //                to the client (RabbitMQ)
     await this.#trace(batch, settled); //                the answer and every anomaly, durable (MongoDB)
-    for (const delivery of batch.deliveries) delivery.acknowledge();
+    for (const delivery of batch.deliveries) this.#answer(delivery, 'acknowledge');
   }
 
   async #run(deliveries: readonly Delivery[]): Promise<void> {
@@ -112,8 +119,13 @@ export class ResultLine implements Service {
         { results: deliveries.length, store: error.store, reason: error.message },
         'results handed back',
       );
-      for (const delivery of deliveries) delivery.requeue();
+      for (const delivery of deliveries) this.#answer(delivery, 'requeue');
     }
+  }
+
+  #answer(delivery: Delivery, how: 'acknowledge' | 'requeue'): void {
+    delivery[how]();
+    this.#deps.suspects.left(delivery);
   }
 
   async #verify(batch: Batch): Promise<readonly VerifiedResult[]> {
@@ -121,7 +133,7 @@ export class ResultLine implements Service {
       verify(batch.deliveries, this.#deps),
     );
     batch.refused.push(...off);
-    for (const { refusal } of off) this.#deps.metrics.resultRefused(refusal.code);
+    for (const one of off) this.#deps.metrics.resultRefused(one.refusal.code);
     return on;
   }
 
@@ -148,7 +160,22 @@ export class ResultLine implements Service {
       node: result.node,
       session: result.session,
     }));
-    await this.#call(batch, 'release', leases.length, () => this.#deps.slots.releaseBatch(leases));
+    try {
+      await this.#call(
+        batch,
+        'release',
+        leases.length,
+        () => this.#deps.slots.releaseBatch(leases),
+        RELEASE_MS_MAX,
+      );
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+      // Nobody's answer waits for Redis: a lease that no heartbeat names ends by itself.
+      this.#deps.log.warn(
+        { slots: leases.length, reason: error.message },
+        'slots left to the end of their lease',
+      );
+    }
   }
 
   async #reply(batch: Batch, settled: readonly SettledResult[]): Promise<void> {
@@ -175,14 +202,25 @@ export class ResultLine implements Service {
     );
   }
 
-  #call<T>(batch: Batch, stage: Stage, results: number, call: () => Promise<T>): Promise<T> {
+  #call<T>(batch: Batch, stage: Stage, results: number, call: () => Promise<T>, forMs?: number): Promise<T> {
     const isWanted = () => anyLive(batch.deliveries.map((delivery) => ({ delivery })));
-    return this.#deps.stages.run(stage, results, isWanted, call);
+    return this.#deps.stages.run(stage, results, isWanted, call, forMs);
   }
 
   #receive(delivery: Delivery): void {
-    if (!this.#isOpen) return delivery.requeue();
-    this.#waiting.push(delivery);
-    this.#batcher.nudge();
+    this.#deps.suspects.pass(delivery, (isPoison) => {
+      if (!this.#isOpen) return this.#answer(delivery, 'requeue');
+      if (isPoison) return void this.#bury(delivery);
+      this.#waiting.push(delivery);
+      this.#batcher.nudge();
+    });
+  }
+
+  /** A result that kills coordinators is kept unread; its job ends by its deadline. */
+  async #bury(delivery: Delivery): Promise<void> {
+    const outcome = await this.#deps.publisher.publish(
+      deadLetter(delivery, refusal('TG_MESSAGE_POISON', 'body')),
+    );
+    this.#answer(delivery, outcome === 'confirmed' ? 'acknowledge' : 'requeue');
   }
 }

@@ -3,6 +3,7 @@ import { QUEUE } from '../contracts/names.ts';
 import type { Log, Service } from '../ops/types.ts';
 import type { JobLine } from './job-line.ts';
 import { QueueConsumer } from './queue-consumer.ts';
+import type { Suspects } from './suspects.ts';
 import type { Arrival, Source, WaitingRoom } from './types.ts';
 
 /** Unacknowledged deliveries of each side queue; they need no slot, so a few are enough. */
@@ -16,15 +17,17 @@ const HOLD_MS = 1_000;
  */
 export class SideIntake implements Service, WaitingRoom {
   readonly #line: Pick<JobLine, 'offer'>;
+  readonly #suspects: Suspects;
   readonly #source: Exclude<Source, 'pool'>;
   readonly #consumer: QueueConsumer;
   readonly #timers = new Set<NodeJS.Timeout>();
 
   constructor(
-    deps: { broker: Broker; line: Pick<JobLine, 'offer'>; log: Log },
+    deps: { broker: Broker; line: Pick<JobLine, 'offer'>; suspects: Suspects; log: Log },
     source: Exclude<Source, 'pool'>,
   ) {
     this.#line = deps.line;
+    this.#suspects = deps.suspects;
     this.#source = source;
     this.#consumer = new QueueConsumer(deps.broker, deps.log, {
       queue: QUEUE[source],
@@ -43,6 +46,7 @@ export class SideIntake implements Service, WaitingRoom {
   }
 
   hold(arrival: Arrival): void {
+    this.left(arrival);
     const timer = setTimeout(() => {
       this.#timers.delete(timer);
       arrival.delivery.requeue();
@@ -52,16 +56,22 @@ export class SideIntake implements Service, WaitingRoom {
 
   placed(): void {}
 
-  left(): void {}
+  left(arrival: Arrival): void {
+    this.#suspects.left(arrival.delivery);
+  }
 
   #receive(delivery: Delivery): void {
-    this.#line.offer({
-      delivery,
-      source: this.#source,
-      priority: 'interactive',
-      room: this,
-      parsed: null,
-      asked: 0,
+    this.#suspects.pass(delivery, (isPoison) => {
+      const source = this.#source;
+      this.#line.offer({
+        delivery,
+        source,
+        priority: 'interactive',
+        room: this,
+        parsed: null,
+        isPoison,
+        asked: 0,
+      });
     });
   }
 }

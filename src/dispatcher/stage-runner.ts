@@ -32,13 +32,20 @@ export class StageRunner {
 
   /**
    * One call of `stage` for `jobs` jobs. `isWanted` says whether anyone still waits (a delivery whose channel is gone comes
-   * again anyway). Throws the last StoreError when patience ends; any other error at once.
+   * again anyway). Throws the last StoreError when patience
+   * ends, after `forMs` milliseconds; any other error at once.
    */
-  async run<T>(stage: Stage, jobs: number, isWanted: () => boolean, call: () => Promise<T>): Promise<T> {
+  async run<T>(
+    stage: Stage,
+    jobs: number,
+    isWanted: () => boolean,
+    call: () => Promise<T>,
+    forMs = this.#bounds.stageRetryMs,
+  ): Promise<T> {
     const startMs = this.#clock.monotonicMs();
     const answer = await persist(call, {
       clock: this.#clock,
-      forMs: this.#bounds.stageRetryMs,
+      forMs,
       delayMsMax: this.#bounds.stageRetryDelayMsMax,
       isWanted: () => !this.#isStopping && isWanted(),
       onFailure: (error) => {

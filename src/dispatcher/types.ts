@@ -31,6 +31,8 @@ export interface Arrival {
   readonly room: WaitingRoom;
   /** Kept from the first admission, so that a held job is not parsed again. Written by admit only. */
   parsed: ChatJob | null;
+  /** True if coordinators died over this delivery again and again: it is not read any more. */
+  readonly isPoison: boolean;
   /** How often a duplicate waited for the trace of its finished twin. Written by the line only. */
   asked: number;
 }

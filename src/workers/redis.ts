@@ -15,6 +15,7 @@ export const SCRIPTS = [
   'take-lost',
   'forget',
   'rebuild',
+  'suspect',
   'read-state',
   'read-workers',
   'read-leases',

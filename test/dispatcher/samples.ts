@@ -78,6 +78,7 @@ export function arrivalOf(
     priority: 'interactive',
     room,
     parsed: null,
+    isPoison: false,
     asked: 0,
   };
 }

@@ -14,6 +14,7 @@
 --   slots                  hash    "<pool> workers|total|free": sums over the pool's members
 --   waiting                set     pools that somebody waits for
 --   beats                  zset    node by the time of its last message
+--   suspect:<queue>:<digest>  string  tries of a message that may have killed a coordinator
 --   lost                   zset    "<node> <session>" by the time it was given up, until it is forgotten
 --
 -- Occupancy. A lease is a right that only a coordinator gives (reserve, rebuild); a heartbeat extends one and never makes one.
