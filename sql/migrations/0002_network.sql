@@ -196,7 +196,7 @@ begin
 end
 $$;
 
-grant execute on function network.next_revision(), network.stamp_revision() to tollgate_identity_owner;
+grant execute on function network.stamp_revision() to tollgate_identity_owner;
 grant select on network.models, network.model_versions to tollgate_jobs_owner, tollgate_credits_owner;
 grant select on all tables in schema network to tollgate_dispatcher, tollgate_operator, tollgate_auditor;
 grant execute on function

@@ -190,7 +190,7 @@ $$;
 grant select, insert, update on jobs.jobs to tollgate_credits_owner;
 grant select on jobs.jobs to tollgate_auditor;
 grant execute on function
-  jobs.first_id(timestamptz), jobs.id_bounds(uuid[]), jobs.milliseconds_left(timestamptz, timestamptz),
+  jobs.first_id(timestamptz), jobs.id_bounds(uuid[]),
   jobs.look_up_batch(uuid[], integer[], bytea[]), jobs.replace_reply(uuid[], integer[], bytea[], text[], text[]),
   jobs.describe(uuid[])
   to tollgate_credits_owner;
