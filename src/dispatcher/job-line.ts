@@ -255,7 +255,7 @@ export class JobLine {
   /** Sends the same attempt again a little later, apart from its batch, until its start window closes. */
   #dispatchAgain(one: Locked): void {
     const { arrival } = one.admitted;
-    if (!arrival.delivery.isLive) return this.#free(arrival);
+    if (!arrival.delivery.isLive) return this.#answer(arrival, 'requeue');
     this.#after(RESEND_MS, () => {
       const batch: Batch = { arrivals: [arrival], exits: [] };
       this.#dispatch(batch, [one])
