@@ -14,6 +14,8 @@ export const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
 const LOCK = join(ROOT, 'package-lock.json');
 const TELL_EVERY_MS = 3_000;
+/** Exit status by which flock(1) is to say that somebody else has the lock. */
+const LOCKED = '75';
 
 /**
  * Installs the npm packages unless they are there as package-lock.json wants them. Two runs at once are safe: the second
@@ -23,11 +25,16 @@ const TELL_EVERY_MS = 3_000;
 export async function ensureDependencies() {
   if (areDependenciesThere()) return 0;
   const startedAt = performance.now();
-  // flock(1) holds the lock for as long as its child runs, and the kernel frees it whatever happens.
-  const hasFlock = spawnSync('flock', ['--version']).status === 0;
   const self = [process.execPath, fileURLToPath(import.meta.url)];
-  const [file, ...args] = hasFlock ? ['flock', LOCK, ...self] : self;
-  const [code] = await ended(spawn(file, args, { cwd: ROOT, stdio: ['ignore', 2, 2] }));
+  const hasFlock = spawnSync('flock', ['--version']).status === 0;
+  // flock(1) holds the lock for as long as its child runs, and the kernel frees it whatever happens.
+  let code = await run(
+    hasFlock ? ['flock', '--nonblock', '--conflict-exit-code', LOCKED, LOCK, ...self] : self,
+  );
+  if (hasFlock && code === Number(LOCKED)) {
+    tell('another run is at it; waiting');
+    code = await run(['flock', LOCK, ...self]);
+  }
   if (code !== 0) process.exit(1);
   return Math.round(performance.now() - startedAt);
 }
@@ -83,11 +90,16 @@ async function npmCi() {
   const npm = process.env.npm_execpath?.endsWith('.js')
     ? [process.execPath, process.env.npm_execpath]
     : ['npm'];
-  const [file, ...args] = [...npm, 'ci', '--no-audit', '--no-fund', '--loglevel=error'];
-  const [code] = await ended(spawn(file, args, { cwd: ROOT, stdio: ['ignore', 2, 2] }));
+  const code = await run([...npm, 'ci', '--no-audit', '--no-fund', '--loglevel=error']);
   clearInterval(timer);
   if (code === 0) tell(`done in ${seconds()} s`);
   else process.stderr.write(`setup: npm ci failed; run it in ${ROOT} to see more\n`);
+  return code;
+}
+
+/** Runs a command of setup, all it says on standard error; resolves to its exit code. */
+async function run([file, ...args]) {
+  const [code] = await ended(spawn(file, args, { cwd: ROOT, stdio: ['ignore', 2, 2] }));
   return code ?? 1;
 }
 

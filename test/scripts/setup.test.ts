@@ -1,7 +1,8 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFile, execFileSync, spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
 import t from 'tap';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -16,6 +17,7 @@ function checkout(folder: string): { root: string; env: NodeJS.ProcessEnv } {
   mkdirSync(join(folder, 'bin'));
   const npm = `#!/bin/sh
     echo "npm $*" >> calls
+    sleep 0.3
     mkdir -p node_modules
     cp package-lock.json node_modules/.package-lock.json
   `;
@@ -24,12 +26,11 @@ function checkout(folder: string): { root: string; env: NodeJS.ProcessEnv } {
   return { root: folder, env: { ...env, PATH: `${join(folder, 'bin')}:${env['PATH']}` } };
 }
 
-function ensure({ root, env }: { root: string; env: NodeJS.ProcessEnv }): string {
+async function ensure({ root, env }: { root: string; env: NodeJS.ProcessEnv }): Promise<string> {
   const setup = pathToFileURL(join(root, 'scripts/setup.mjs')).href;
   const program = `import { ensureDependencies } from '${setup}'; await ensureDependencies();`;
-  const { stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', program], {
+  const { stderr } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', program], {
     env,
-    encoding: 'utf8',
   });
   return stderr;
 }
@@ -38,20 +39,27 @@ const calls = (root: string) => readFileSync(join(root, 'calls'), 'utf8').trim()
 
 await t.test('npm ci runs when packages are missing, and not again', async (t) => {
   const place = checkout(t.testdir());
-  t.match(ensure(place), /setup: npm ci, 2 packages/);
-  t.equal(ensure(place), '');
+  t.match(await ensure(place), /setup: npm ci, 2 packages/);
+  t.equal(await ensure(place), '');
   t.match(calls(place.root), [/^npm ci/]);
 });
 
 await t.test('npm ci runs again when the lock wants another version', async (t) => {
   const place = checkout(t.testdir());
-  ensure(place);
+  await ensure(place);
   writeFileSync(
     join(place.root, 'package-lock.json'),
     JSON.stringify({ packages: { 'node_modules/one': { version: '1.0.1' } } }),
   );
-  ensure(place);
+  await ensure(place);
   t.equal(calls(place.root).length, 2);
+});
+
+await t.test('two runs at once install once, and the second says that it waits', async (t) => {
+  const place = checkout(t.testdir());
+  const told = await Promise.all([ensure(place), ensure(place)]);
+  t.equal(calls(place.root).length, 1);
+  t.match(told.join(''), /another run is at it; waiting/);
 });
 
 await t.test('the scripts need nothing but what Node 20 has', (t) => {
