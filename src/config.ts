@@ -18,6 +18,8 @@ export interface ConfigSources {
   readonly credentialsDirectory?: string | null;
   /** TOML file with a table per section; `$TOLLGATE_CONFIG` unless given. */
   readonly file?: string | null;
+  /** Values a command brings along, such as the URLs of servers it started: weaker than all the above. */
+  readonly fallbacks?: Readonly<Partial<Record<ConfigPath, string>>>;
   /**
    * The settings without a default that the caller will use. Another one may be absent and is then the empty string: a
    * command that only talks to RabbitMQ asks for no database. All of them unless given.
@@ -45,20 +47,20 @@ function fromText(setting: Setting, text: string): unknown {
   return text;
 }
 
-function readFlags(flags: NonNullable<ConfigSources['flags']>): Source {
+function readPairs(source: string, pairs: Readonly<Record<string, string>>): Source {
   const found = new Map<ConfigPath, Found>();
   const faults: string[] = [];
-  for (const [path, text] of Object.entries(flags)) {
+  for (const [path, text] of Object.entries(pairs)) {
     const setting = SETTINGS.find((candidate) => candidate.path === path);
     if (setting === undefined)
       faults.push(
         unknown(
-          'flag',
+          source,
           path,
           SETTINGS.map((known) => known.path),
         ),
       );
-    else found.set(setting.path, { value: fromText(setting, text), source: 'command line' });
+    else found.set(setting.path, { value: fromText(setting, text), source });
   }
   return { found, faults };
 }
@@ -190,10 +192,11 @@ export function loadConfig(sources: ConfigSources = {}): Config {
   const credentials = sources.credentialsDirectory ?? env['CREDENTIALS_DIRECTORY'];
   const file = sources.file ?? env['TOLLGATE_CONFIG'];
   const read = [
-    readFlags(sources.flags ?? {}),
+    readPairs('command line', sources.flags ?? {}),
     readEnvironment(env),
     ...(credentials ? [readCredentials(credentials)] : []),
     ...(file ? [readFile(file)] : []),
+    readPairs('brought along', sources.fallbacks ?? {}),
   ];
   const faults = read.flatMap((source) => source.faults);
   const wrong = new Set<ConfigPath>();

@@ -52,6 +52,15 @@ await t.test(
     t.equal(config.fleet.heartbeatMs, 4000, 'credential');
     t.equal(config.log.level, 'warn', 'file');
     t.equal(config.line.prefetchMax, 500, 'default');
+    const brought = loadConfig({
+      env: { ...env, TOLLGATE_HTTP_PORT: '4' },
+      fallbacks: { 'http.port': '0', 'log.level': 'debug' },
+    });
+    t.match(
+      brought,
+      { http: { port: 4 }, log: { level: 'debug' } },
+      'what a command brings along comes last but one',
+    );
   },
 );
 
@@ -95,7 +104,7 @@ await t.test('all faults are told at once, each with its name and its source', a
     file,
   });
   const expected = [
-    /^line\.batchJobsMx: no such setting \(flag\), did you mean line\.batchJobsMax\?$/,
+    /^line\.batchJobsMx: no such setting \(command line\), did you mean line\.batchJobsMax\?$/,
     /^TOLLGATE_FLEET_HEARTBEAT: no such setting \(environment\), did you mean TOLLGATE_FLEET_HEARTBEAT_MS\?$/,
     /^TOLLGATE_AMQP_ULR: no such setting \(environment\), did you mean TOLLGATE_AMQP_URL\?$/,
     /^speed: no such setting \(table\)$/,

@@ -1,11 +1,7 @@
 import type { Command } from 'commander';
-import type { Config } from '../config-schema.ts';
-import { publisherUser } from '../contracts/names.ts';
 import { creditsFromText, creditsText } from '../credits.ts';
-import { TollgateError } from '../errors.ts';
 import { NAME_PATTERN, newUuidV7, UUID_V7_PATTERN } from '../ids.ts';
-import type { Accounts, AccountStatement } from '../ledger/accounts.ts';
-import type { BrokerUser } from './broker-user.ts';
+import type { AccountStatement } from '../ledger/accounts.ts';
 import { command, commandGroup, matching, withAction } from './command.ts';
 import { usageFault } from './failure.ts';
 
@@ -54,9 +50,15 @@ function createCommand(): Command {
   return withAction<CreateOptions>(create, async ({ args, options, output, loadConfig }) => {
     const [account = ''] = args;
     const config = await loadConfig(['servers.postgresAdminUrl', 'servers.amqpUrl']);
-    const { user, statement } = await createAccount(config, account, options);
-    const { brokerUserLines } = await import('./broker-user.ts');
-    const publisher = options.publisher ?? account;
+    const [{ createAccount }, { brokerUserLines }] = await Promise.all([
+      import('./new-account.ts'),
+      import('./broker-user.ts'),
+    ]);
+    const { publisher = account, namespace, credits: amountMicro = null } = options;
+    const isExisting = options.existing ?? false;
+    const isNewPassword = options.newPassword ?? false;
+    const wanted = { account, namespace, publisher, amountMicro, isExisting, isNewPassword };
+    const { user, statement } = await createAccount(config, wanted);
     output.result(
       {
         ...statementData(statement),
@@ -67,60 +69,6 @@ function createCommand(): Command {
       },
       [...statementLines(statement), `publisher  ${publisher}`, '', ...brokerUserLines(user)].join('\n'),
     );
-  });
-}
-
-/** The broker first: were it to fail later, an account would be there that nobody can use. Every step may be repeated. */
-async function createAccount(
-  config: Config,
-  account: string,
-  options: CreateOptions,
-): Promise<{ user: BrokerUser; statement: AccountStatement }> {
-  const [
-    { withDatabase, managementOf },
-    { Accounts: AccountsRoom },
-    { brokerUser },
-    { publisherPermissions },
-  ] = await Promise.all([
-    import('./stores.ts'),
-    import('../ledger/accounts.ts'),
-    import('./broker-user.ts'),
-    import('../broker/permissions.ts'),
-  ]);
-  const publisher = options.publisher ?? account;
-  return withDatabase(config, async (db) => {
-    const accounts: Accounts = new AccountsRoom(db);
-    if (!options.existing) await refuseExisting(accounts, account);
-    const user = await brokerUser(managementOf(config), {
-      user: publisherUser(publisher),
-      permissions: publisherPermissions(publisherUser(publisher)),
-      isNewPassword: options.newPassword ?? false,
-      amqpUrl: config.servers.amqpUrl,
-    });
-    await unlessThere(accounts.create(account));
-    await unlessThere(accounts.addNamespace(`${account}/${options.namespace}`));
-    await unlessThere(accounts.addPublisher(publisher));
-    await accounts.entitle(publisher, account);
-    if (options.credits !== undefined) await accounts.topUp(newUuidV7(), account, options.credits);
-    return { user, statement: await accounts.show(account) };
-  });
-}
-
-async function refuseExisting(accounts: Accounts, account: string): Promise<void> {
-  const isThere = await accounts.show(account).then(
-    () => true,
-    (error: unknown) => {
-      if (error instanceof TollgateError && error.code === 'TG_NOT_FOUND') return false;
-      throw error;
-    },
-  );
-  if (isThere)
-    throw new TollgateError('TG_ALREADY_EXISTS', `account ${account}; --existing adds what it lacks`);
-}
-
-async function unlessThere(change: Promise<unknown>): Promise<void> {
-  await change.catch((error: unknown) => {
-    if (!(error instanceof TollgateError && error.code === 'TG_ALREADY_EXISTS')) throw error;
   });
 }
 

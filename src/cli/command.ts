@@ -1,4 +1,5 @@
 import { Command, InvalidArgumentError } from 'commander';
+import type { ConfigSources } from '../config.ts';
 import type { ConfigPath } from '../config-keys.ts';
 import type { Config } from '../config-schema.ts';
 import { EXIT, failureOf, usageFault } from './failure.ts';
@@ -16,8 +17,14 @@ export interface Invocation<O> {
   readonly args: readonly string[];
   readonly options: O;
   readonly output: Output;
-  /** Loads the configuration; `needs` names the settings without a default that this command uses. */
-  readonly loadConfig: (needs?: readonly ConfigPath[]) => Promise<Config>;
+  /**
+   * Loads the configuration. `needs` names the settings without a default that this command uses, all unless given; what the
+   * command brings along is stronger (`flags`) or weaker (`fallbacks`) than what its user gave.
+   */
+  readonly loadConfig: (
+    needs?: readonly ConfigPath[],
+    brought?: Pick<ConfigSources, 'flags' | 'fallbacks'>,
+  ) => Promise<Config>;
 }
 
 /** An action: its exit status, or nothing for 0. A fault is thrown. */
@@ -77,7 +84,7 @@ export function withAction<O extends object>(target: Command, action: Action<O>)
     const options = target.opts<O & CommonOptions>();
     const output = new Output(options.json);
     try {
-      const loadConfig = (needs?: readonly ConfigPath[]) => configOf(options, needs);
+      const loadConfig: Invocation<O>['loadConfig'] = (needs, brought) => configOf(options, needs, brought);
       const status = await action({ args: target.args, options, output, loadConfig });
       process.exitCode = status ?? EXIT.ok;
     } catch (error) {
@@ -88,9 +95,14 @@ export function withAction<O extends object>(target: Command, action: Action<O>)
   });
 }
 
-async function configOf(options: CommonOptions, needs?: readonly ConfigPath[]): Promise<Config> {
+async function configOf(
+  options: CommonOptions,
+  needs: readonly ConfigPath[] | undefined,
+  brought: Pick<ConfigSources, 'flags' | 'fallbacks'> = {},
+): Promise<Config> {
   const { loadConfig } = await import('../config.ts');
-  const sources = { flags: flagsOf(options.set ?? []), file: options.config ?? null };
+  const flags = { ...flagsOf(options.set ?? []), ...brought.flags };
+  const sources = { ...brought, flags, file: options.config ?? null };
   return loadConfig(needs === undefined ? sources : { ...sources, needs });
 }
 

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { command, withAction } from './command.ts';
 import { EXIT } from './failure.ts';
-import { table } from './output.ts';
+import { snakeCase, table } from './output.ts';
 
 /** `tollgate doctor`: what is there and what is missing. */
 export function doctorCommand(): Command {
@@ -26,7 +26,7 @@ export function doctorCommand(): Command {
     ]);
     const verdict = report.isReady ? 'All four servers are there.' : 'Something is missing:';
     output.result(
-      report,
+      snakeCase(report),
       [
         `Node ${report.node}, ${report.system}`,
         table([['server', 'needs', 'state', 'version', 'where'], ...rows]),

@@ -5,6 +5,7 @@ import { UUID_V7_PATTERN } from '../ids.ts';
 import type { JobRecord } from '../ledger/job-records.ts';
 import type { EventDocument, Trace } from '../traces/types.ts';
 import { command, commandGroup, matching, withAction } from './command.ts';
+import { snakeCase } from './output.ts';
 
 /** `tollgate job`: what became of one. */
 export function jobCommand(): Command {
@@ -46,7 +47,8 @@ function showCommand(): Command {
     const { renderJobStory } = await import('../api/job-story.ts');
     const { record, trace, events } = known;
     const text = renderJobStory(record, trace, { jobId, events, showsContent: options.content ?? false });
-    output.result({ record, trace: shownTrace(trace, options.content ?? false), events }, text);
+    const shown = shownTrace(trace, options.content ?? false);
+    output.result(snakeCase({ record, trace: shown, events }), text);
   });
 }
 

@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { VERSION } from '../version.ts';
 import { accountCommand } from './account.ts';
+import { devCommand } from './dev.ts';
 import { docsCommand } from './docs.ts';
 import { doctorCommand } from './doctor.ts';
 import { EXIT, failureOf } from './failure.ts';
@@ -24,6 +25,7 @@ function program(): Command {
     .configureOutput({ outputError: () => undefined })
     .addHelpText('after', '\nEvery command has --help with examples. Exit statuses: docs/commands.md.');
   const members = [
+    devCommand(),
     serveCommand(),
     migrateCommand(),
     submitCommand(),

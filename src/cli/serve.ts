@@ -1,5 +1,4 @@
 import type { Command } from 'commander';
-import type { Config } from '../config-schema.ts';
 import { command, withAction } from './command.ts';
 
 /** `tollgate serve`: one coordinator until SIGTERM or SIGINT. */
@@ -25,26 +24,11 @@ export function serveCommand(): Command {
       output.result(shown, lines.join('\n'));
       return;
     }
-    await serveUntilSignal(config);
+    const [{ runDaemon }, { createLog }, { runService }] = await Promise.all([
+      import('../main.ts'),
+      import('../ops/log.ts'),
+      import('./run-service.ts'),
+    ]);
+    await runService((signal) => runDaemon(config, { signal }), createLog(config.log));
   });
-}
-
-/** Starts a coordinator and stops it on the first signal, also one that comes while it starts. Rejects if it cannot start. */
-async function serveUntilSignal(config: Config): Promise<void> {
-  const [{ runDaemon }, { createLog }, { runUntilSignal }] = await Promise.all([
-    import('../main.ts'),
-    import('../ops/log.ts'),
-    import('../ops/lifecycle.ts'),
-  ]);
-  const stopping = new AbortController();
-  const failed = new AbortController();
-  const starting = runDaemon(config, { signal: stopping.signal });
-  starting.catch(() => failed.abort());
-  const stop = async (): Promise<void> => {
-    stopping.abort();
-    const daemon = await starting.catch(() => null);
-    await daemon?.stop();
-  };
-  await runUntilSignal(stop, createLog(config.log), { signal: failed.signal });
-  if (failed.signal.aborted) await starting;
 }
