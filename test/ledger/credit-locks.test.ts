@@ -1,8 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import t from 'tap';
 import { newUuidV7 } from '../../src/ids.ts';
-import type { EndUnlockedRequest, LockRequest } from '../../src/ledger/types.ts';
-import { ledgerConfig, type TestLedger, testLedger } from '../support/ledger.ts';
+import { endUnlockedRequest, ledgerConfig, type TestLedger, testLedger } from '../support/ledger.ts';
 import { until } from '../support/until.ts';
 
 /** The id of a job whose client made it `ms` from now. */
@@ -29,28 +28,6 @@ async function accountWith(ledger: TestLedger, name: string, micro: bigint): Pro
   const id = await ledger.accounts.create(name);
   if (micro > 0n) await ledger.accounts.topUp(newUuidV7(), name, micro);
   return id;
-}
-
-function unlocked(request: LockRequest, change: Partial<EndUnlockedRequest> = {}): EndUnlockedRequest {
-  const { jobId, accountId, namespaceId, publisherId, digest, kind, priority } = request;
-  const { replyTo, correlationId, traceparent } = request;
-  return {
-    ...{
-      jobId,
-      accountId,
-      namespaceId,
-      publisherId,
-      digest,
-      kind,
-      priority,
-      replyTo,
-      correlationId,
-      traceparent,
-    },
-    state: 'refused',
-    code: 'TG_MODEL_UNKNOWN',
-    ...change,
-  };
 }
 
 await t.test('lockBatch', async (t) => {
@@ -345,7 +322,7 @@ await t.test('endUnlockedBatch', async (t) => {
   const ledger = await testLedger(t);
 
   await t.test('a refusal goes to the inserter alone, and is remembered', async (t) => {
-    const request = unlocked(ledger.lockRequest());
+    const request = endUnlockedRequest(ledger.lockRequest());
     t.same(await ledger.locks.endUnlockedBatch([request]), [{ kind: 'recorded' }]);
     t.match(await ledger.locks.endUnlockedBatch([request]), [
       { kind: 'exists', state: 'refused', code: 'TG_MODEL_UNKNOWN', attempt: 0, startMs: 0 },
@@ -354,7 +331,7 @@ await t.test('endUnlockedBatch', async (t) => {
   });
 
   await t.test('an expiry in the queue is remembered', async (t) => {
-    const request = unlocked(ledger.lockRequest(), { state: 'expired', code: 'TG_JOB_EXPIRED' });
+    const request = endUnlockedRequest(ledger.lockRequest(), { state: 'expired', code: 'TG_JOB_EXPIRED' });
     t.same(await ledger.locks.endUnlockedBatch([request]), [{ kind: 'recorded' }]);
     t.match(await ledger.locks.lockBatch([ledger.lockRequest({ ...request })]), [
       { kind: 'exists', state: 'expired', code: 'TG_JOB_EXPIRED' },
@@ -366,9 +343,9 @@ await t.test('endUnlockedBatch', async (t) => {
     await ledger.locks.lockBatch([request]);
     t.match(
       await ledger.locks.endUnlockedBatch([
-        unlocked(request, { state: 'expired', code: 'TG_JOB_EXPIRED' }),
-        unlocked(ledger.lockRequest()),
-        unlocked(ledger.lockRequest({ jobId: idAt(-9 * 86_400_000) })),
+        endUnlockedRequest(request, { state: 'expired', code: 'TG_JOB_EXPIRED' }),
+        endUnlockedRequest(ledger.lockRequest()),
+        endUnlockedRequest(ledger.lockRequest({ jobId: idAt(-9 * 86_400_000) })),
       ]),
       [
         { kind: 'exists', state: 'locked', attempt: 1 },
@@ -376,14 +353,14 @@ await t.test('endUnlockedBatch', async (t) => {
         { kind: 'refused', code: 'TG_JOB_ID_WINDOW', isRecorded: false },
       ],
     );
-    t.same(await ledger.locks.endUnlockedBatch([unlocked(request, { accountId: 1 })]), [
+    t.same(await ledger.locks.endUnlockedBatch([endUnlockedRequest(request, { accountId: 1 })]), [
       { kind: 'conflict', field: 'account' },
     ]);
   });
 
   await t.test('a row that PostgreSQL cannot take is refused alone', async (t) => {
-    const poison = unlocked(ledger.lockRequest({ replyTo: '\u0000' }));
-    t.same(await ledger.locks.endUnlockedBatch([poison, unlocked(ledger.lockRequest())]), [
+    const poison = endUnlockedRequest(ledger.lockRequest({ replyTo: '\u0000' }));
+    t.same(await ledger.locks.endUnlockedBatch([poison, endUnlockedRequest(ledger.lockRequest())]), [
       { kind: 'refused', code: 'TG_STORE_REJECTED', isRecorded: false },
       { kind: 'recorded' },
     ]);

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import t from 'tap';
 import { newUuidV7 } from '../../src/ids.ts';
 import type { LockRequest, SettleRequest } from '../../src/ledger/types.ts';

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import t from 'tap';
 import { newUuidV7 } from '../../src/ids.ts';
-import type { LockRequest } from '../../src/ledger/types.ts';
+import type { EndRequest, LockRequest } from '../../src/ledger/types.ts';
 import { type TestLedger, testLedger } from '../support/ledger.ts';
 
 async function locked(ledger: TestLedger, change: Partial<LockRequest> = {}): Promise<LockRequest> {
@@ -18,6 +18,10 @@ async function resolutionOf(ledger: TestLedger, jobId: string): Promise<object |
     [jobId],
   );
   return row;
+}
+
+function endOf({ jobId, node, session }: LockRequest, isReplyOwed = false): EndRequest {
+  return { jobId, attempt: 1, node, session, code: 'TG_WORKER_LOST', isReplyOwed };
 }
 
 await t.test('settleBatch', async (t) => {
@@ -114,10 +118,7 @@ await t.test('settleBatch', async (t) => {
 
   await t.test('a result of a job that ended without one is late', async (t) => {
     const request = await locked(ledger);
-    const { jobId, node, session } = request;
-    await ledger.locks.endJobs([
-      { jobId, attempt: 1, node, session, code: 'TG_WORKER_LOST', isReplyOwed: false },
-    ]);
+    await ledger.locks.endJobs([endOf(request)]);
     t.same(await ledger.settlements.settleBatch([ledger.settleRequest(request)]), [
       { kind: 'late', namespace: 'acme/prod', state: 'failed' },
     ]);
@@ -224,8 +225,6 @@ await t.test('settleBatch', async (t) => {
 
 await t.test('endJobs', async (t) => {
   const ledger = await testLedger(t);
-  const endOf = ({ jobId, node, session }: LockRequest, isReplyOwed = false) =>
-    ({ jobId, attempt: 1, node, session, code: 'TG_WORKER_LOST', isReplyOwed }) as const;
 
   await t.test('ends a locked job once: all returns, nothing is charged', async (t) => {
     const before = await ledger.accounts.show('acme');

@@ -42,7 +42,8 @@ await t.test('every statement', async (t) => {
     t.end();
   });
 
-  for (const name of names.filter((name) => name !== 'listen_directory')) {
+  // LISTEN is no statement that can be prepared.
+  for (const name of names.filter((candidate) => candidate !== 'listen_directory')) {
     await t.test(`${name} prepares, with the parameters of its header`, async (t) => {
       await client.query(`prepare "${name}" as ${statement(name)}`);
       const { rows } = await client.query<{ types: string[] }>(

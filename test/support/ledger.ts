@@ -6,7 +6,7 @@ import { Accounts } from '../../src/ledger/accounts.ts';
 import { CreditLocksPg } from '../../src/ledger/credit-locks.ts';
 import { SettlementsPg } from '../../src/ledger/settlements.ts';
 import { SweepsPg } from '../../src/ledger/sweeps.ts';
-import type { LockRequest, SettleRequest } from '../../src/ledger/types.ts';
+import type { EndUnlockedRequest, LockRequest, SettleRequest } from '../../src/ledger/types.ts';
 import type { Log } from '../../src/ops/types.ts';
 import { Database, type DatabaseOptions } from '../../src/postgres/database.ts';
 import { migrate } from '../../src/postgres/migrate.ts';
@@ -146,6 +146,28 @@ function aSettleRequest(request: LockRequest): SettleRequest {
     inputTokens: 500,
     outputTokens: 500,
     digest: createHash('sha256').update(request.jobId).digest(),
+  };
+}
+
+/** Asks to remember that a job will never be locked: refused for an unknown model, unless changed. */
+export function endUnlockedRequest(
+  request: LockRequest,
+  change: Partial<EndUnlockedRequest> = {},
+): EndUnlockedRequest {
+  return {
+    jobId: request.jobId,
+    accountId: request.accountId,
+    namespaceId: request.namespaceId,
+    publisherId: request.publisherId,
+    digest: request.digest,
+    kind: request.kind,
+    priority: request.priority,
+    replyTo: request.replyTo,
+    correlationId: request.correlationId,
+    traceparent: request.traceparent,
+    state: 'refused',
+    code: 'TG_MODEL_UNKNOWN',
+    ...change,
   };
 }
 
