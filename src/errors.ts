@@ -73,7 +73,7 @@ export const CODES = {
   TG_SPOOL_FULL: { retryable: true, text: 'MongoDB is away and the spool queue is full' },
   TG_SETUP_MISSING: { retryable: false, text: 'a server is missing and cannot be installed here' },
   TG_CLI_USAGE: { retryable: false, text: 'the command line is wrong' },
-  TG_INTERNAL: { retryable: true, text: 'an error nobody expected; the log says more' },
+  TG_INTERNAL_ERROR: { retryable: true, text: 'an error nobody expected; the log says more' },
   TG_HTTP_METHOD: { retryable: false, text: 'this path does not take that method' },
   TG_NOT_FOUND: { retryable: false, text: 'there is no such record' },
   TG_ALREADY_EXISTS: { retryable: false, text: 'a record of that name exists' },

@@ -68,12 +68,12 @@ export function exposeGauges(
   metrics: PrometheusMetrics,
   stores: WatchedStores,
   parts: {
-    readonly line: JobLine;
-    readonly results: ResultLine;
-    readonly pools: Pools;
-    readonly budget: ByteBudget;
-    readonly replier: Replier;
-    readonly sweeps: Sweeps;
+    readonly line: Pick<JobLine, 'waiting' | 'inFlight'>;
+    readonly results: Pick<ResultLine, 'waiting'>;
+    readonly pools: Pick<Pools, 'slots' | 'intakes'>;
+    readonly budget: Pick<ByteBudget, 'bytes'>;
+    readonly replier: Pick<Replier, 'pending'>;
+    readonly sweeps: Pick<Sweeps, 'openAttempts'>;
   },
 ): void {
   const { line, results, pools, budget, replier, sweeps } = parts;

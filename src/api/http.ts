@@ -92,7 +92,7 @@ export class HttpServer implements Service {
     response.setTimeout(this.#config.requestMsMax, () => response.destroy());
     const answer = await this.#route(request).catch((error: unknown) => {
       this.#log.error({ error, path: request.url }, 'a request failed');
-      return fault(500, 'TG_INTERNAL');
+      return fault(500, 'TG_INTERNAL_ERROR');
     });
     const isText = typeof answer.body === 'string';
     const body = typeof answer.body === 'string' ? answer.body : `${JSON.stringify(answer.body)}\n`;

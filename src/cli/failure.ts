@@ -60,7 +60,7 @@ export function failureOf(error: unknown): Failure {
   if (error instanceof TollgateError) return failure(error.code, error.message.slice(error.code.length + 2));
   const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   return failure(
-    'TG_INTERNAL',
+    'TG_INTERNAL_ERROR',
     text,
     'this is a fault of Tollgate; please report it with the command you typed',
   );

@@ -1,6 +1,6 @@
 import type { Account, ModelVersion, Node, Publisher } from './types.ts';
 
-/** Rows of the four queries that read the directory. */
+/** A row of `read_changed_accounts.sql`. */
 export interface AccountRow {
   readonly id: number;
   readonly name: string;
@@ -8,12 +8,14 @@ export interface AccountRow {
   readonly namespace_ids: readonly number[];
 }
 
+/** A row of `read_changed_publishers.sql`. */
 export interface PublisherRow {
   readonly id: number;
   readonly name: string;
   readonly account_ids: readonly number[];
 }
 
+/** A row of `read_changed_model_versions.sql`. */
 export interface ModelVersionRow {
   readonly id: number;
   readonly model: string;
@@ -26,6 +28,7 @@ export interface ModelVersionRow {
   readonly is_retired: boolean;
 }
 
+/** A row of `read_changed_nodes.sql`. */
 export interface NodeRow {
   readonly id: string;
   readonly owner: string;

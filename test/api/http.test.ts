@@ -88,7 +88,7 @@ await t.test('what is not there is refused with a code', async (t) => {
   const refused = await getJson(`${url}/metrics`, 'POST');
   t.match(refused, { status: 405, body: { code: 'TG_HTTP_METHOD' } });
   t.equal(refused.headers.get('allow'), 'GET, HEAD');
-  t.match(await getJson(`${url}/broken`), { status: 500, body: { code: 'TG_INTERNAL' } });
+  t.match(await getJson(`${url}/broken`), { status: 500, body: { code: 'TG_INTERNAL_ERROR' } });
 });
 
 await t.test('HEAD answers the head of GET', async (t) => {
