@@ -15,7 +15,17 @@ const CODE_LABELS = Object.keys(CODES);
 const RESULT_CODE_LABELS = CODE_LABELS.filter((code) => code.startsWith('TG_RESULT_'));
 const END_STATES = ['succeeded', 'failed', 'expired', 'cancelled'] as const;
 const LOCK_ANSWERS = ['new', 'exists', 'refused', 'conflict', 'repriced'] as const;
-const FLEET_OUTCOMES = ['applied', 'ignored', 'refused', 'superseded', 'invalid'] as const;
+/** What the fleet intake makes of a message. */
+const FLEET_OUTCOMES = [
+  'applied',
+  'ignored',
+  'superseded',
+  'stale_session',
+  'invalid',
+  'sender',
+  'signature',
+  'away',
+] as const;
 const REPLY_OUTCOMES = ['confirmed', 'given_up', 'retried'] as const;
 const DEPENDENCIES = ['postgres', 'redis', 'rabbitmq', 'mongodb'] as const;
 
