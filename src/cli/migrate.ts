@@ -20,7 +20,9 @@ export function migrateCommand(): Command {
       import('../ops/log.ts'),
     ]);
     const log = createLog({ level: 'silent' });
-    const report = await run({ url: servers.postgresAdminUrl ?? '', rolePassword }, log);
+    const { connectTimeoutMs } = servers;
+    const url = servers.postgresAdminUrl ?? '';
+    const report = await run({ url, rolePassword, connectTimeoutMs }, log);
     const { applied, version, partitionsMade } = report;
     const done = applied.length === 0 ? 'nothing to apply' : `applied ${applied.join(', ')}`;
     output.result(

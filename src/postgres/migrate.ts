@@ -29,6 +29,8 @@ export interface MigrateOptions {
   readonly url: string;
   /** Sets this password for all login roles; null leaves them alone. */
   readonly rolePassword?: string | null;
+  /** Longest wait for the connection, in milliseconds; default: as long as the operating system waits. */
+  readonly connectTimeoutMs?: number;
   /** Where the migrations are; tests give others. */
   readonly migrations?: URL;
 }
@@ -132,7 +134,11 @@ async function prepareRoles(client: Client, password: string | null): Promise<vo
  */
 export async function migrate(options: MigrateOptions, log: Log): Promise<MigrateReport> {
   const shipped = readMigrations(options.migrations);
-  const client = new Client({ connectionString: options.url, application_name: 'tollgate-migrate' });
+  const client = new Client({
+    connectionString: options.url,
+    connectionTimeoutMillis: options.connectTimeoutMs ?? 0,
+    application_name: 'tollgate-migrate',
+  });
   client.on('error', () => undefined); // The query under way fails with the same error.
   try {
     await client.connect();

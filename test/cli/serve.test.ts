@@ -1,0 +1,108 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { Management } from '../../src/broker/management.ts';
+import { CliProcess } from '../support/cli-process.ts';
+import { databaseOptions } from '../support/ledger.ts';
+import { runCli } from '../support/run-cli.ts';
+import { isolatedServers } from '../support/servers.ts';
+import { until } from '../support/until.ts';
+
+const servers = await isolatedServers(t, { postgres: true, redis: true, amqp: true, mongo: true });
+const env = {
+  TOLLGATE_POSTGRES_URL: databaseOptions(servers.postgresAdminUrl, 'tollgate_dispatcher').url,
+  TOLLGATE_POSTGRES_SETTLER_URL: databaseOptions(servers.postgresAdminUrl, 'tollgate_settler').url,
+  TOLLGATE_POSTGRES_ADMIN_URL: servers.postgresAdminUrl,
+  TOLLGATE_REDIS_URL: servers.redisUrl,
+  TOLLGATE_AMQP_URL: servers.amqpUrl,
+  TOLLGATE_AMQP_ADMIN_URL: servers.amqpAdminUrl,
+  TOLLGATE_MONGO_URL: servers.mongoUrl,
+  TOLLGATE_DIGEST_KEY: 'a-digest-key-of-thirty-six-characters',
+  TOLLGATE_FLEET_KEY_PREFIX: servers.keyPrefix.slice(0, 32),
+  TOLLGATE_HTTP_PORT: '0',
+};
+
+await t.test('role passwords are set only to one that is given', async (t) => {
+  const noPassword = { ...env, TOLLGATE_POSTGRES_URL: 'postgres://tollgate_dispatcher@db/tollgate' };
+  const result = await runCli(['migrate', '--set-role-passwords'], { env: noPassword });
+  t.match(result, { status: 2, stderr: /^TG_CLI_USAGE: --set-role-passwords: / });
+});
+
+await t.test('a database without the schema is refused, with what to type', async (t) => {
+  const result = await runCli(['serve'], { env });
+  t.match(result, { status: 1, stderr: /^TG_SCHEMA_MISMATCH: .*tollgate migrate/m });
+});
+
+await t.test('a server it cannot do without exits 3, in bounded time', async (t) => {
+  const away = { TOLLGATE_POSTGRES_URL: 'postgres://x@127.0.0.1:1/x', TOLLGATE_CONNECT_TIMEOUT_MS: '500' };
+  const result = await runCli(['serve'], { env: { ...env, ...away } });
+  t.match(result, { status: 3, stderr: /^TG_STORE_UNAVAILABLE: postgres/m });
+});
+
+await t.test('a coordinator becomes ready, shows what is documented, and drains on SIGTERM', async (t) => {
+  t.equal((await runCli(['migrate'], { env })).status, 0);
+  const serve = CliProcess.start(t, ['serve'], env);
+  const [, url = ''] = await serve.says(/"url":"(http:[^"]+)"/);
+  const ready = await until(async () => {
+    const response = await fetch(`${url}/readyz?verbose`);
+    return response.status === 200 ? response.json() : null;
+  }, 'the coordinator to become ready');
+  t.match(ready, { waiting_for: [], checks: Array });
+
+  const metrics = await (await fetch(`${url}/metrics`)).text();
+  const page = readFileSync(new URL('../../docs/metrics.md', import.meta.url), 'utf8');
+  const shown = [...metrics.matchAll(/^# TYPE (tollgate_\S+)/gm)].map((match) => match[1] ?? '');
+  t.ok(shown.length > 20);
+  t.same(
+    shown.filter((name) => !page.includes(`\`${name}\``) && name !== 'tollgate_build_info'),
+    [],
+  );
+  t.match(metrics, /^tollgate_dependency_up\{name="postgres"\} 1$/m);
+
+  serve.signal('SIGTERM');
+  t.equal(await serve.ended, 0, serve.stderr);
+  t.match(serve.stdout, /"msg":"stopping"/);
+  for (const line of serve.stdout.trim().split('\n')) t.ok(JSON.parse(line));
+});
+
+await t.test('dev on given servers prints all URLs and ends on Ctrl-C', async (t) => {
+  const file = join(t.testdir(), 'urls.json');
+  const dev = CliProcess.start(t, ['dev', '--json', file], env);
+  await dev.says(/Ctrl-C stops everything/);
+  t.ok(existsSync(file));
+  const urls: Record<string, string> = JSON.parse(readFileSync(file, 'utf8'));
+  t.same(Object.keys(urls), [
+    'postgres',
+    'postgres_admin',
+    'redis',
+    'amqp',
+    'amqp_admin',
+    'amqp_client',
+    'mongo',
+    'http',
+  ]);
+  t.match(urls, { redis: servers.redisUrl, amqp_client: /^amqp:\/\/p-dev:[0-9a-f]+@/ });
+  t.equal((await fetch(`${urls['http']}/livez`)).status, 200);
+  t.match(dev.stdout, /export TOLLGATE_AMQP_CLIENT_URL='amqp:/);
+
+  // Nobody has added the model: the answer is a refusal, and it comes all the way back.
+  const refused = await runCli(['submit', '--account', 'dev', '--model', 'none', 'hello', '--json'], {
+    env: { TOLLGATE_AMQP_CLIENT_URL: urls['amqp_client'] ?? '' },
+  });
+  t.match(refused, { status: 4, stderr: /^TG_MODEL_UNKNOWN/ });
+  const { job }: { job: string } = JSON.parse(refused.stdout);
+  const story = await until(async () => {
+    const shown = await runCli(['job', 'show', job], { env });
+    return shown.status === 0 ? shown.stdout : null;
+  }, 'the story of the refused job');
+  t.match(story, /refused/);
+
+  dev.signal('SIGINT');
+  t.equal(await dev.ended, 0, dev.stderr);
+  const management = new Management({
+    url: servers.amqpAdminUrl,
+    vhost: servers.vhost,
+    requestMsMax: 5_000,
+  });
+  await management.deleteUser('p-dev');
+});
