@@ -18,8 +18,8 @@ interface ServerFacts {
   readonly atLeast: readonly [number, number];
   /** A server whose variables are all set is used where it is; its data is not ours. */
   readonly variables: readonly string[];
-  /** Package of Debian and Ubuntu; null: they have none. */
-  readonly aptPackage: string | null;
+  /** Packages of Debian and Ubuntu: the server, or what it takes to fetch and run it where they don't have it. */
+  readonly packages: readonly string[];
 }
 
 /** What is asked of each server, and how it is named outside. */
@@ -28,25 +28,25 @@ export const SERVERS: Readonly<Record<ServerName, ServerFacts>> = {
     title: 'PostgreSQL',
     atLeast: [15, 0],
     variables: ['TOLLGATE_POSTGRES_ADMIN_URL'],
-    aptPackage: 'postgresql',
+    packages: ['postgresql'],
   },
   redis: {
     title: 'Redis',
     atLeast: [7, 0],
     variables: ['TOLLGATE_REDIS_URL'],
-    aptPackage: 'redis-server',
+    packages: ['redis-server'],
   },
   rabbitmq: {
     title: 'RabbitMQ',
     atLeast: [3, 10],
     variables: ['TOLLGATE_AMQP_URL', 'TOLLGATE_AMQP_ADMIN_URL'],
-    aptPackage: 'rabbitmq-server',
+    packages: ['rabbitmq-server'],
   },
   mongodb: {
     title: 'MongoDB (mongod)',
     atLeast: [6, 0],
     variables: ['TOLLGATE_MONGO_URL'],
-    aptPackage: null,
+    packages: ['python3-pip', 'libcurl4'],
   },
 };
 

