@@ -19,6 +19,11 @@ export const ConfigSchema = section({
       description:
         'Login of role tollgate_settler; null: postgresUrl with that user name and the same password.',
     }),
+    postgresAuditorUrl: Type.Union([Type.Null(), Type.String()], {
+      default: null,
+      description:
+        'Login of role tollgate_auditor, for tollgate audit; null: postgresAdminUrl acting as it, else postgresUrl with that user name.',
+    }),
     postgresAdminUrl: Type.Union([Type.Null(), Type.String()], {
       default: null,
       description: 'Superuser login, for migrations and operator commands only. TOLLGATE_POSTGRES_ADMIN_URL.',

@@ -28,6 +28,7 @@ import { createLog } from './ops/log.ts';
 import { PrometheusMetrics } from './ops/metrics.ts';
 import type { Log, Service } from './ops/types.ts';
 import { Database } from './postgres/database.ts';
+import { loginAs } from './postgres/role-url.ts';
 import { ensureCollectionsWhenUp } from './traces/collections.ts';
 import { SchemaKeeper } from './postgres/schema-keeper.ts';
 import { MongoConnection } from './traces/mongo.ts';
@@ -99,9 +100,8 @@ type Stores = ReturnType<typeof connectStores>;
 function connectStores(config: Config, clock: Clock, log: Log, metrics: PrometheusMetrics) {
   const database = (url: string) => new Database({ ...config.ledger, ...config.servers, url }, log);
   const dispatcherDb = database(config.servers.postgresUrl);
-  const settlerDb = database(
-    roleUrl(config.servers.postgresUrl, config.servers.postgresSettlerUrl, 'tollgate_settler'),
-  );
+  const { postgresUrl, postgresSettlerUrl } = config.servers;
+  const settlerDb = database(postgresSettlerUrl ?? loginAs(postgresUrl, 'tollgate_settler'));
   const directory = new DirectoryPg(config.directory, clock, log, dispatcherDb);
   const broker = new AmqpBroker({
     ...config.broker,
@@ -220,12 +220,4 @@ function tolerant(service: Service, log: Log): Service {
     }
   };
   return { start, stop: () => service.stop() };
-}
-
-/** `given`, or `url` with another user name and the same password. */
-function roleUrl(url: string, given: string | null, user: string): string {
-  if (given !== null) return given;
-  const own = new URL(url);
-  own.username = user;
-  return own.href;
 }
