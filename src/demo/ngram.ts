@@ -174,7 +174,7 @@ function draw(followers: Followers, sampling: Sampling, random: () => number): n
 }
 
 /** Numbers in [0, 1), the same for the same seed. Source: mulberry32 by T. Ettinger, public domain. */
-function generatorOf(seed: number): () => number {
+export function generatorOf(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) >>> 0;
