@@ -1,10 +1,11 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { Client } from 'pg';
 import { newUuidV7 } from '../src/ids.ts';
 import { Accounts } from '../src/ledger/accounts.ts';
 import { CreditLocksPg } from '../src/ledger/credit-locks.ts';
 import { SettlementsPg } from '../src/ledger/settlements.ts';
-import type { LockRequest } from '../src/ledger/types.ts';
+import type { LockRequest, SettleRequest } from '../src/ledger/types.ts';
 import { Models } from '../src/network/models.ts';
 import { Database } from '../src/postgres/database.ts';
 import { migrate } from '../src/postgres/migrate.ts';
@@ -13,75 +14,128 @@ import { databaseOptions, ledgerConfig, quietLog } from '../test/support/ledger.
 /**
  * What does one job cost PostgreSQL and us in `lock_batch` and `settle_batch`, and how many bytes does it leave?
  *
- * Load: one connection per role, one batch after the other (closed loop), 100 accounts spread evenly, 50 distinct models;
- * bodies, broker and workers are left out. Times are of the whole call as the dispatcher waits for it, commit included.
+ * Load: one connection per role, one batch after the other (closed loop), 100 accounts and 50 models used evenly. Broker,
+ * workers and traces are left out. `wall` is the whole call as the dispatcher waits for it, commit included, median of the
+ * batches; `backend` and `node` are CPU time, which other work on the machine does not stretch (Linux, local server).
+ * The first 20 batches are not counted. Vacuum runs every 10 batches, in place of autovacuum.
+ *
  * Usage: TOLLGATE_POSTGRES_ADMIN_URL=… node bench/ledger-statements.ts [batches] [jobs per batch]
  */
-const batches = Number(process.argv[2] ?? 200);
+const batches = Number(process.argv[2] ?? 100);
 const jobsPerBatch = Number(process.argv[3] ?? 256);
+const WARM_UP_BATCHES = 20;
 const serverUrl = process.env['TOLLGATE_POSTGRES_ADMIN_URL'];
 if (!serverUrl) throw new Error('TOLLGATE_POSTGRES_ADMIN_URL is not set');
 
 const server = new Client({ connectionString: serverUrl });
-await server.connect();
 const name = `tg_bench_${process.pid}`;
-await server.query(`create database ${name} template template0`);
 const url = Object.assign(new URL(serverUrl), { pathname: `/${name}` }).href;
-try {
-  await migrate({ url }, quietLog);
-  await run(url);
-} finally {
-  await server.query(`drop database ${name} with (force)`);
-  await server.end();
-}
 
 async function run(adminUrl: string): Promise<void> {
   const admin = new Database(databaseOptions(adminUrl, null), quietLog);
   const dispatcher = new Database(databaseOptions(adminUrl, 'tollgate_dispatcher', 1), quietLog);
   const settler = new Database(databaseOptions(adminUrl, 'tollgate_settler', 1), quietLog);
-  const accountIds: number[] = [];
+  const locks = new CreditLocksPg(ledgerConfig, quietLog, dispatcher);
+  const settlements = new SettlementsPg(quietLog, settler);
+  const ids = await plant(admin);
+  const vacuum = new Client({ connectionString: adminUrl });
+  await vacuum.connect();
+
+  const lockCost = new Cost('lock_batch');
+  const settleCost = new Cost('settle_batch');
+  for (let n = -WARM_UP_BATCHES; n < batches; n++) {
+    if (n === 0) await Promise.all([lockCost.begin(), settleCost.begin()]);
+    const batch = Array.from({ length: jobsPerBatch }, (_, i) => lockRequest(ids, i));
+    const results = batch.map(settleRequest);
+    if (n % 10 === 0) await vacuum.query('vacuum jobs.jobs');
+    await lockCost.measure(() => locks.lockBatch(batch));
+    await settleCost.measure(() => settlements.settleBatch(results));
+  }
+  lockCost.report();
+  settleCost.report();
+  await reportBytes((batches + WARM_UP_BATCHES) * jobsPerBatch);
+  await vacuum.end();
+  await Promise.all([admin.close(), dispatcher.close(), settler.close()]);
+}
+
+/** CPU and wall time of one statement, added up over its batches. */
+class Cost {
+  readonly #statement: string;
+  #wallMs: number[] = [];
+  #nodeUs = 0;
+  #pid = 0;
+  #backendNs = 0;
+
+  constructor(statement: string) {
+    this.#statement = statement;
+  }
+
+  /** Forgets what was measured and finds the backend that runs the statement. */
+  async begin(): Promise<void> {
+    const { rows } = await server.query<{ pid: number }>(
+      'select pid from pg_stat_activity where datname = $1 and query like $2',
+      [name, `%.${this.#statement}(%`],
+    );
+    this.#pid = rows[0]?.pid ?? 0;
+    this.#backendNs = this.#cpuNs();
+    this.#wallMs = [];
+    this.#nodeUs = 0;
+  }
+
+  async measure(call: () => Promise<unknown>): Promise<void> {
+    const cpu = process.cpuUsage();
+    const start = performance.now();
+    await call();
+    this.#wallMs.push(performance.now() - start);
+    const { user, system } = process.cpuUsage(cpu);
+    this.#nodeUs += user + system;
+  }
+
+  report(): void {
+    const jobs = this.#wallMs.length * jobsPerBatch;
+    const sorted = this.#wallMs.toSorted((a, b) => a - b);
+    const wallUs = ((sorted[Math.floor(sorted.length / 2)] ?? 0) * 1_000) / jobsPerBatch;
+    const backendUs = (this.#cpuNs() - this.#backendNs) / 1_000 / jobs;
+    print(
+      `${this.#statement}: µs per job: wall ${wallUs.toFixed(1)}, backend ${backendUs.toFixed(1)}, node ${(this.#nodeUs / jobs).toFixed(1)} (${this.#wallMs.length} × ${jobsPerBatch})`,
+    );
+  }
+
+  /** First field of schedstat: nanoseconds on a CPU. */
+  #cpuNs(): number {
+    try {
+      return Number(readFileSync(`/proc/${this.#pid}/schedstat`, 'utf8').split(' ')[0]);
+    } catch {
+      return Number.NaN;
+    }
+  }
+}
+
+interface Planted {
+  readonly accountIds: readonly number[];
+  readonly versionIds: readonly number[];
+}
+
+async function plant(admin: Database): Promise<Planted> {
   const accounts = new Accounts(admin);
+  const models = new Models(admin);
+  const accountIds: number[] = [];
+  const versionIds: number[] = [];
+  await accounts.addPublisher('bench');
   for (let i = 0; i < 100; i++) {
     accountIds.push(await accounts.create(`account-${i}`));
     await accounts.addNamespace(`account-${i}/prod`);
     await accounts.topUp(newUuidV7(), `account-${i}`, 1_000_000_000_000n);
   }
-  await accounts.addPublisher('bench');
-  const versionIds: number[] = [];
   for (let i = 0; i < 50; i++) {
     const prices = { inputPriceMicro: 1_000_000n, outputPriceMicro: 2_000_000n };
     const limits = { inputTokensMax: 4_096, outputTokensMax: 4_096, timeoutMsMax: 600_000 };
-    versionIds.push(await new Models(admin).add({ name: `model-${i}`, ...prices, ...limits }));
+    versionIds.push(await models.add({ name: `model-${i}`, ...prices, ...limits }));
   }
-  const locks = new CreditLocksPg(ledgerConfig, quietLog, dispatcher);
-  const settlements = new SettlementsPg(quietLog, settler);
-
-  const lockUs: number[] = [];
-  const settleUs: number[] = [];
-  for (let n = 0; n < batches; n++) {
-    const batch = Array.from({ length: jobsPerBatch }, (_, i) =>
-      request(accountIds, versionIds, n * jobsPerBatch + i),
-    );
-    lockUs.push(await microsecondsPerJob(() => locks.lockBatch(batch)));
-    const results = batch.map((job) => ({
-      jobId: job.jobId,
-      attempt: 1,
-      node: job.node,
-      session: job.session,
-      status: 'completed' as const,
-      inputTokens: 400,
-      outputTokens: 200,
-      digest: createHash('sha256').update(job.jobId).digest(),
-    }));
-    settleUs.push(await microsecondsPerJob(() => settlements.settleBatch(results)));
-  }
-  report('lock', lockUs);
-  report('settle', settleUs);
-  await reportBytes(adminUrl, batches * jobsPerBatch);
-  await Promise.all([admin.close(), dispatcher.close(), settler.close()]);
+  return { accountIds, versionIds };
 }
 
-function request(accountIds: readonly number[], versionIds: readonly number[], i: number): LockRequest {
+function lockRequest({ accountIds, versionIds }: Planted, i: number): LockRequest {
   return {
     jobId: newUuidV7(),
     accountId: accountIds[i % accountIds.length] ?? 0,
@@ -103,23 +157,23 @@ function request(accountIds: readonly number[], versionIds: readonly number[], i
   };
 }
 
-async function microsecondsPerJob(call: () => Promise<unknown>): Promise<number> {
-  const start = performance.now();
-  await call();
-  return ((performance.now() - start) * 1_000) / jobsPerBatch;
+function settleRequest({ jobId, node, session }: LockRequest): SettleRequest {
+  const digest = createHash('sha256').update(jobId).digest();
+  return {
+    jobId,
+    attempt: 1,
+    node,
+    session,
+    status: 'completed',
+    inputTokens: 400,
+    outputTokens: 200,
+    digest,
+  };
 }
 
-function report(what: string, values: readonly number[]): void {
-  const sorted = values.toSorted((a, b) => a - b);
-  const at = (share: number) => (sorted[Math.floor((sorted.length - 1) * share)] ?? 0).toFixed(1);
-  process.stdout.write(
-    `${what}: µs per job p50 ${at(0.5)} p90 ${at(0.9)} max ${at(1)} (${batches} × ${jobsPerBatch})\n`,
-  );
-}
-
-/** Heap and index bytes per job: as the run left them, and after a vacuum, from the rows that stay. */
-async function reportBytes(adminUrl: string, jobs: number): Promise<void> {
-  const client = new Client({ connectionString: adminUrl });
+/** Heap and index bytes per job as the run left them: one dead row per job since the last vacuum. */
+async function reportBytes(jobs: number): Promise<void> {
+  const client = new Client({ connectionString: url });
   await client.connect();
   for (const table of ['jobs.jobs', 'credits.transfers']) {
     const { rows } = await client.query<{ heap: number; indexes: number; row: number }>(
@@ -130,9 +184,23 @@ async function reportBytes(adminUrl: string, jobs: number): Promise<void> {
     const [row] = rows;
     if (row === undefined) continue;
     const perJob = (bytes: number) => (bytes / jobs).toFixed(0);
-    process.stdout.write(
-      `${table}: heap ${perJob(row.heap)} + indexes ${perJob(row.indexes)} bytes per job, row ${row.row.toFixed(0)}\n`,
+    print(
+      `${table}: bytes per job: heap ${perJob(row.heap)}, indexes ${perJob(row.indexes)}; one row ${row.row.toFixed(0)}`,
     );
   }
   await client.end();
+}
+
+function print(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+await server.connect();
+await server.query(`create database ${name} template template0`);
+try {
+  await migrate({ url }, quietLog);
+  await run(url);
+} finally {
+  await server.query(`drop database ${name} with (force)`);
+  await server.end();
 }

@@ -3,6 +3,7 @@ import { StoreError } from '../errors.ts';
 import type { Dependency, Log } from '../ops/types.ts';
 import { failureOf, isRepeatable, keepsConnection } from './failures.ts';
 import { Listener } from './listener.ts';
+import { toParameter } from './parameters.ts';
 import { statement } from './statements.ts';
 
 /** Where and how to connect. Times in milliseconds; the bounds are those of `Config.servers` and `Config.ledger`. */
@@ -115,7 +116,7 @@ export class Database {
       throw error;
     }
     try {
-      const { rows } = await client.query<Row>({ name, text, values: [...params] });
+      const { rows } = await client.query<Row>({ name, text, values: params.map(toParameter) });
       client.release();
       this.#rose();
       return rows;
