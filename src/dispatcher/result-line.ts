@@ -147,7 +147,10 @@ export class ResultLine implements Service {
       batch.idle.push(...off);
     }
     for (const { code } of batch.idle) this.#deps.metrics.resultRefused(code);
-    for (const { isFirst, job } of settled) if (isFirst) this.#deps.metrics.ended(job.state);
+    for (const { isFirst, isCapped, job } of settled) {
+      if (isFirst) this.#deps.metrics.ended(job.state);
+      if (isFirst && isCapped) this.#deps.metrics.resultRefused('TG_RESULT_USAGE');
+    }
     return settled;
   }
 

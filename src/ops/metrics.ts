@@ -128,7 +128,7 @@ export class PrometheusMetrics implements Metrics {
   );
   readonly #resultsRefused = this.#counter(
     'results_refused',
-    'Results that settled nothing.',
+    'Results with a fault; all but TG_RESULT_USAGE settled nothing.',
     'code',
     RESULT_CODE_LABELS,
   );
