@@ -1,7 +1,7 @@
 import t from 'tap';
 import { world } from './support/world.ts';
 
-t.test('a job runs from the queue to the reply', async (t) => {
+await t.test('a job runs from the queue to the reply', async (t) => {
   const tollgate = await world(t);
   const reply = await tollgate.run(tollgate.job());
   t.equal(reply.state, 'succeeded', JSON.stringify(reply));

@@ -7,7 +7,7 @@ import { arrivalOf, jobMessage, PaperDirectory } from './samples.ts';
 
 const deps = { directory: new PaperDirectory(), digestKey: Buffer.alloc(32, 1) };
 
-t.test('a good job is admitted with its account, model and keyed digest', async (t) => {
+await t.test('a good job is admitted with its account, model and keyed digest', async (t) => {
   const arrival = arrivalOf(jobMessage());
   const admission = admit(arrival, deps);
   if (admission.kind !== 'admitted') throw new Error(`not admitted: ${admission.kind}`);
@@ -23,7 +23,7 @@ t.test('a good job is admitted with its account, model and keyed digest', async 
   t.equal(model.id, 7);
 });
 
-t.test('the same body has the same digest whatever the order of its keys', async (t) => {
+await t.test('the same body has the same digest whatever the order of its keys', async (t) => {
   const job = jobMessage();
   const turned = Object.fromEntries(Object.entries(job).toReversed());
   const digests = [job, turned].map((body) => {
@@ -143,7 +143,7 @@ const FAULTS: [
 ];
 
 for (const [what, job, change, kind, code, field] of FAULTS) {
-  t.test(`${what} is refused with ${code}`, async (t) => {
+  await t.test(`${what} is refused with ${code}`, async (t) => {
     const admission = admit(arrivalOf(job, change), deps);
     if (admission.kind !== 'out' && admission.kind !== 'unknown') throw new Error(admission.kind);
     t.equal(admission.kind, kind);
@@ -179,14 +179,14 @@ const REMEMBERED: [what: string, change: Record<string, unknown>, code: Code, fi
 ];
 
 for (const [what, change, code, field] of REMEMBERED) {
-  t.test(`${what} is refused with ${code} and remembered`, async (t) => {
+  await t.test(`${what} is refused with ${code} and remembered`, async (t) => {
     const admission = admit(arrivalOf(jobMessage(change)), deps);
     if (admission.kind !== 'remember') throw new Error(admission.kind);
     t.match(admission.refusal, { code, field });
   });
 }
 
-t.test(
+await t.test(
   'a job that expired in its queue needs no expiration, and is judged by the key it died with',
   async (t) => {
     const job = jobMessage();

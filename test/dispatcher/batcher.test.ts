@@ -21,35 +21,40 @@ function setUp(bounds = { batchJobsMax: 3, batchesInFlightMax: 2 }) {
   return { waiting, batches, ends, batcher, offer };
 }
 
-t.test('one job alone is a batch at once', async (t) => {
+await t.test('one job alone is a batch at once', async (t) => {
   const { batches, offer } = setUp();
   offer(1);
   await until(() => batches.length === 1, 'a batch');
   t.same(batches, [[1]]);
 });
 
-t.test('what waits while the batches in flight run becomes the next batch, up to its bound', async (t) => {
-  const { batches, ends, offer, batcher, waiting } = setUp();
-  offer(1);
-  await until(() => batches.length === 1, 'the first batch');
-  offer(2);
-  await until(() => batches.length === 2, 'the second batch');
-  offer(3, 4, 5, 6);
-  t.equal(batcher.inFlight, 2, 'no third batch');
-  t.equal(waiting.length, 4);
-  ends[0]?.();
-  await until(() => batches.length === 3, 'the third batch');
-  t.same(batches[2], [3, 4, 5]);
-});
+await t.test(
+  'what waits while the batches in flight run becomes the next batch, up to its bound',
+  async (t) => {
+    const { batches, ends, offer, batcher, waiting } = setUp();
+    offer(1);
+    await until(() => batches.length === 1, 'the first batch');
+    offer(2);
+    await until(() => batches.length === 2, 'the second batch');
+    offer(3, 4, 5, 6);
+    t.equal(batcher.inFlight, 2, 'no third batch');
+    t.equal(waiting.length, 4);
+    ends[0]?.();
+    await until(() => batches.length === 3, 'the third batch');
+    t.same(batches[2], [3, 4, 5]);
+  },
+);
 
-t.test('close waits for the batches in flight and starts no other', async (t) => {
+await t.test('close waits for the batches in flight and starts no other', async (t) => {
   const { batches, ends, offer, batcher } = setUp();
   offer(1);
   await until(() => batches.length === 1, 'a batch');
   let isClosed = false;
-  const closed = batcher.close().then(() => {
+  const close = async () => {
+    await batcher.close();
     isClosed = true;
-  });
+  };
+  const closed = close();
   offer(2);
   t.equal(isClosed, false);
   ends[0]?.();

@@ -1,16 +1,15 @@
 import t from 'tap';
 import { InFlight } from '../../src/dispatcher/in-flight.ts';
-import type { ChatJob } from '../../src/contracts/job.ts';
 import { arrivalOf, jobMessage } from './samples.ts';
 
 function parsedArrival(id: string) {
   const job = jobMessage({ id });
   const arrival = arrivalOf(job);
-  arrival.parsed = job as ChatJob;
+  arrival.parsed = { ...job, kind: 'chat', input: { messages: [] } };
   return arrival;
 }
 
-t.test('a twin waits until the first delivery of its id is through', async (t) => {
+await t.test('a twin waits until the first delivery of its id is through', async (t) => {
   const inFlight = new InFlight();
   const [first, twin] = [parsedArrival('a'), parsedArrival('a')];
   t.equal(inFlight.claim(first), true);
@@ -22,7 +21,7 @@ t.test('a twin waits until the first delivery of its id is through', async (t) =
   t.equal(inFlight.claim(twin), true);
 });
 
-t.test('freeing twice, or what was never claimed, changes nothing', async (t) => {
+await t.test('freeing twice, or what was never claimed, changes nothing', async (t) => {
   const inFlight = new InFlight();
   const [first, other] = [parsedArrival('a'), parsedArrival('a')];
   inFlight.claim(first);

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import { assert, integer, nat, property } from 'fast-check';
 import t from 'tap';
 import type { Priority } from '../../src/contracts/names.ts';
 import { PriorityQueue } from '../../src/dispatcher/priority-queue.ts';
@@ -15,7 +15,11 @@ function filled(interactive: number, batch: number): PriorityQueue<Item> {
   return queue;
 }
 
-t.test('batch keeps a tenth when both wait', async (t) => {
+function inOrder(numbers: readonly number[], count: number): boolean {
+  return numbers.length === count && numbers.every((n, i) => n === i);
+}
+
+await t.test('batch keeps a tenth when both wait', async (t) => {
   const taken = filled(1_000, 1_000).take(100);
   t.equal(taken.filter((item) => item.priority === 'batch').length, 10);
   t.ok(
@@ -24,14 +28,14 @@ t.test('batch keeps a tenth when both wait', async (t) => {
   );
 });
 
-t.test('batch takes what interactive leaves', async (t) => {
+await t.test('batch takes what interactive leaves', async (t) => {
   t.equal(filled(3, 50).take(20).length, 20);
   t.equal(filled(0, 50).take(20).length, 20);
 });
 
-t.test('nothing is lost or doubled, and each row keeps its order', async (t) => {
-  fc.assert(
-    fc.property(fc.nat(80), fc.nat(80), fc.integer({ min: 1, max: 40 }), (interactive, batch, countMax) => {
+await t.test('nothing is lost or doubled, and each row keeps its order', async (t) => {
+  assert(
+    property(nat(80), nat(80), integer({ min: 1, max: 40 }), (interactive, batch, countMax) => {
       const queue = filled(interactive, batch);
       const all: Item[] = [];
       while (queue.size > 0) {
@@ -45,15 +49,13 @@ t.test('nothing is lost or doubled, and each row keeps its order', async (t) => 
       }
       const rows = (priority: Priority) =>
         all.filter((item) => item.priority === priority).map((item) => item.n);
-      const inOrder = (numbers: number[], count: number) =>
-        numbers.length === count && numbers.every((n, i) => n === i);
       return inOrder(rows('interactive'), interactive) && inOrder(rows('batch'), batch);
     }),
   );
   t.pass();
 });
 
-t.test('remove takes out what matches, in order', async (t) => {
+await t.test('remove takes out what matches, in order', async (t) => {
   const queue = filled(4, 2);
   const gone = queue.remove((item) => item.n % 2 === 0);
   t.same(

@@ -48,7 +48,7 @@ export class PaperDelivery implements Delivery {
   readonly answers: string[] = [];
 
   constructor(job: unknown, change: Partial<Delivery> = {}) {
-    const { id, model, priority, limits } = job as JobMessage;
+    const { id, model, priority, limits }: Partial<JobMessage> = JSON.parse(JSON.stringify(job));
     this.body = Buffer.isBuffer(job) ? job : Buffer.from(JSON.stringify(job));
     this.messageId = id ?? null;
     this.routingKey = `${model}.${priority}`;

@@ -23,7 +23,7 @@ async function restarts(t: Test) {
   return () => new Suspects(new RedisSuspectCounts(redis), BOUNDS, systemClock, quietLog);
 }
 
-t.test('a fresh delivery passes at once', async (t) => {
+await t.test('a fresh delivery passes at once', async (t) => {
   const suspects = (await restarts(t))();
   let isThrough = false;
   suspects.pass(new PaperDelivery(jobMessage()), () => {
@@ -32,7 +32,7 @@ t.test('a fresh delivery passes at once', async (t) => {
   t.equal(isThrough, true);
 });
 
-t.test('redelivered ones pass one at a time, each when the one before has left', async (t) => {
+await t.test('redelivered ones pass one at a time, each when the one before has left', async (t) => {
   const suspects = (await restarts(t))();
   const deliveries = [1, 2, 3].map(() => new PaperDelivery(jobMessage(), { redelivered: true }));
   const through: PaperDelivery[] = [];
@@ -44,7 +44,7 @@ t.test('redelivered ones pass one at a time, each when the one before has left',
   }
 });
 
-t.test('a message in hand at three deaths is poison; its neighbours are not', async (t) => {
+await t.test('a message in hand at three deaths is poison; its neighbours are not', async (t) => {
   const restart = await restarts(t);
   const poison = new PaperDelivery(jobMessage(), { redelivered: true });
   const good = new PaperDelivery(jobMessage(), { redelivered: true });
@@ -65,7 +65,7 @@ t.test('a message in hand at three deaths is poison; its neighbours are not', as
   t.equal(goodVerdict, false);
 });
 
-t.test('without Redis nobody is suspected, and nothing waits for it', async (t) => {
+await t.test('without Redis nobody is suspected, and nothing waits for it', async (t) => {
   const away = {
     count: () => Promise.reject(new StoreError('redis', 'away')),
     clear: () => Promise.resolve(),

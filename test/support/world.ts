@@ -1,12 +1,12 @@
 import { AmqpBroker } from '../../src/broker/connection.ts';
 import { Management } from '../../src/broker/management.ts';
-import { nodePermissions, type Permissions, publisherPermissions } from '../../src/broker/permissions.ts';
+import { nodePermissions, publisherPermissions } from '../../src/broker/permissions.ts';
 import type { OutMessage, PublishOutcome } from '../../src/broker/types.ts';
 import { systemClock } from '../../src/clock.ts';
 import { loadConfig } from '../../src/config.ts';
 import type { Config } from '../../src/config-schema.ts';
 import type { JobMessage } from '../../src/contracts/job.ts';
-import { EXCHANGE, jobKey, nodeUser, publisherUser } from '../../src/contracts/names.ts';
+import { nodeUser, publisherUser } from '../../src/contracts/names.ts';
 import type { ReplyMessage } from '../../src/contracts/reply.ts';
 import { ModelServer } from '../../src/demo/model-server.ts';
 import { newUuidV7 } from '../../src/ids.ts';
@@ -19,6 +19,11 @@ import { migrate } from '../../src/postgres/migrate.ts';
 import { ensureCollections } from '../../src/traces/collections.ts';
 import { WorkerAgent, type WorkerSignals } from '../../src/workers/agent/agent.ts';
 import { generateNodeKey, rawPublicKey } from '../../src/workers/agent/keys.ts';
+import { FleetRedis } from '../../src/workers/redis.ts';
+import { RedisFleetRegistry } from '../../src/workers/registry.ts';
+import { Books, metric } from './books.ts';
+import { TestClient } from './client.ts';
+import { HandWorker } from './hand-worker.ts';
 import { databaseOptions, quietLog } from './ledger.ts';
 import { isolatedServers, type Teardown, type TestServers } from './servers.ts';
 import { until } from './until.ts';
@@ -27,8 +32,10 @@ import { until } from './until.ts';
 export interface WorldOptions {
   /** Configuration besides the servers, by path: `{ 'fleet.lostAfterMs': 900 }`. */
   readonly settings?: Readonly<Record<string, string | number>>;
-  /** Replaces server URLs, e.g. by those of a proxy. */
+  /** Replaces server URLs of the daemon, e.g. by those of a proxy. */
   readonly through?: (servers: TestServers) => Promise<Partial<Record<keyof Config['servers'], string>>>;
+  /** Servers of the test's own instead of fresh places on the shared ones. */
+  readonly servers?: TestServers;
   /** Workers of node `n1`, `n2`, …; default one with 4 slots. */
   readonly workers?: number;
   readonly slots?: number;
@@ -36,57 +43,81 @@ export interface WorldOptions {
   readonly isDaemonStarted?: boolean;
 }
 
-/** A Tollgate on real servers: account `acme` (1,000 credits), publisher `web`, model `small`, workers, and the means to look. */
+/** Prices and limits of every model of the tests: 1 micro-credit for a token in, 2 for one out. */
+const MODEL = {
+  inputPriceMicro: 1_000_000n,
+  outputPriceMicro: 2_000_000n,
+  inputTokensMax: 4_000,
+  outputTokensMax: 1_000,
+  timeoutMsMax: 60_000,
+};
+
+/**
+ * A Tollgate on real servers in one test process: account `acme` (1,000 credits), publisher `web`, model `small`, workers,
+ * clients, and the means to look.
+ */
 export class World {
   readonly servers: TestServers;
+  /** The daemon's settings, as a command line gives them. */
+  readonly flags: Readonly<Record<string, string>>;
   readonly config: Config;
   readonly admin: Database;
+  readonly accounts: Accounts;
+  readonly models: Models;
   readonly management: Management;
-  readonly replies: ReplyMessage[] = [];
+  readonly books: Books;
+  /** The live fleet as Redis has it, read on a connection of the test's own. */
+  readonly fleet: RedisFleetRegistry;
   readonly workers: WorkerAgent[] = [];
   daemon: Daemon | null = null;
-  #client!: AmqpBroker;
-  #model!: ModelServer;
+  readonly #redis: FleetRedis;
+  #client: TestClient | null = null;
+  #model: ModelServer | null = null;
+  readonly #keys = new Map<string, ReturnType<typeof generateNodeKey>>();
   readonly #closing: (() => Promise<unknown>)[] = [];
 
-  constructor(servers: TestServers, config: Config) {
+  constructor(servers: TestServers, flags: Readonly<Record<string, string>>) {
     this.servers = servers;
-    this.config = config;
+    this.flags = flags;
+    this.config = loadConfig({ flags, env: {} });
     this.admin = new Database(databaseOptions(servers.postgresAdminUrl, null), quietLog);
+    this.accounts = new Accounts(this.admin);
+    this.models = new Models(this.admin);
     this.management = new Management({
       url: servers.amqpAdminUrl,
       vhost: servers.vhost,
       requestMsMax: 5_000,
     });
-    this.#closing.push(() => this.admin.close());
+    this.books = new Books(servers);
+    this.#redis = new FleetRedis(
+      { ...this.config.servers, redisUrl: servers.redisUrl },
+      this.config.fleet,
+      quietLog,
+    );
+    this.fleet = new RedisFleetRegistry(this.#redis, this.config.fleet, () => false);
+    this.#closing.push(
+      () => this.admin.close(),
+      () => this.books.close(),
+      () => this.#redis.stop(),
+    );
   }
 
   /** Makes records, users, model server and client; then what `options` asks for. */
   async build(options: WorldOptions): Promise<void> {
     await migrate({ url: this.servers.postgresAdminUrl }, quietLog);
-    await ensureCollections(this.config.servers);
-    await this.addAccount('acme', 'web', 1_000_000_000n);
-    await new Models(this.admin).add({
-      name: 'small',
-      inputPriceMicro: 1_000_000n,
-      outputPriceMicro: 2_000_000n,
-      inputTokensMax: 4_000,
-      outputTokensMax: 1_000,
-      timeoutMsMax: 60_000,
-    });
+    await ensureCollections({ ...this.config.servers, mongoUrl: this.servers.mongoUrl });
+    await this.books.open();
+    await this.#redis.start();
+    await this.addPublisher('web');
+    await this.addAccount('acme', ['web'], 1_000_000_000n);
+    await this.models.add({ name: 'small', ...MODEL });
     this.#model = new ModelServer({ models: ['small'], ...options.model });
     await this.#model.start();
-    this.#closing.push(() => this.#model.stop());
+    this.#closing.push(async () => await this.#model?.stop());
     const count = options.workers ?? 1;
     for (let n = 1; n <= count; n++) await this.addNode(`n${n}`);
     if (options.isDaemonStarted !== false) await this.startDaemon();
-    this.#client = await this.connectAs(publisherUser('web'));
-    await this.#client.topology.declareReplyQueue('reply.p-web', 600_000);
-    const channel = await this.#client.openChannel(() => undefined);
-    await channel.consume('reply.p-web', 100, (delivery) => {
-      delivery.acknowledge();
-      this.replies.push(JSON.parse(delivery.body.toString()));
-    });
+    this.#client = await this.connectClient('web');
     for (let n = 1; n <= count; n++) await this.startWorker(`n${n}`, options.slots ?? 4);
   }
 
@@ -94,6 +125,11 @@ export class World {
     await Promise.all(this.workers.map((worker) => worker.stop()));
     await this.daemon?.stop();
     for (const close of this.#closing.toReversed()) await close();
+  }
+
+  /** Ends `work` when the world does, before the servers go. */
+  onClose(work: () => Promise<unknown>): void {
+    this.#closing.push(work);
   }
 
   async startDaemon(): Promise<void> {
@@ -105,39 +141,51 @@ export class World {
     this.daemon = null;
   }
 
-  async addAccount(account: string, publisher: string, creditMicro: bigint): Promise<void> {
-    const accounts = new Accounts(this.admin);
-    await accounts.create(account);
-    await accounts.addNamespace(`${account}/prod`);
-    await accounts.addPublisher(publisher);
-    await accounts.entitle(publisher, account);
-    if (creditMicro > 0n) await accounts.topUp(newUuidV7(), account, creditMicro);
-    await this.addUser(publisherUser(publisher), publisherPermissions(publisherUser(publisher)));
+  /** Publisher `web`. */
+  get client(): TestClient {
+    if (this.#client === null) throw new Error('the world is not built');
+    return this.#client;
   }
 
-  readonly #keys = new Map<string, ReturnType<typeof generateNodeKey>>();
-
-  async addNode(id: string): Promise<void> {
-    const key = generateNodeKey();
-    this.#keys.set(id, key);
-    const publicKey = rawPublicKey(key);
-    await new Nodes(this.admin).register({
-      id,
-      owner: 'owner',
-      publicKey,
-      models: ['small'],
-      lifecycle: 'active',
-    });
-    await this.addUser(nodeUser(id), nodePermissions(id));
+  async addPublisher(name: string): Promise<void> {
+    await this.accounts.addPublisher(name);
+    await this.addBrokerUser(publisherUser(name));
   }
 
-  /** RabbitMQ's users belong to the whole broker and are shared by test files; permissions are the vhost's. */
-  async addUser(user: string, permissions: Permissions): Promise<void> {
+  /** A broker user with the rights of a node (`n-…`) or of a publisher; nothing else knows of it. */
+  async addBrokerUser(user: string): Promise<void> {
+    const permissions = user.startsWith(nodeUser(''))
+      ? nodePermissions(user.slice(nodeUser('').length))
+      : publisherPermissions(user);
     await this.management.createUser(user, passwordOf(user), permissions);
   }
 
-  /** A broker connection as `user`, sending that as `user_id`. */
-  async connectAs(user: string): Promise<AmqpBroker> {
+  /** An account with namespace `<account>/prod`, for whom `publishers` may spend. */
+  async addAccount(account: string, publishers: readonly string[], creditMicro: bigint): Promise<void> {
+    await this.accounts.create(account);
+    await this.accounts.addNamespace(`${account}/prod`);
+    for (const publisher of publishers) await this.accounts.entitle(publisher, account);
+    if (creditMicro > 0n) await this.accounts.topUp(newUuidV7(), account, creditMicro);
+  }
+
+  /** A model like `small`, `change` apart. */
+  async addModel(name: string, change: Partial<Parameters<Models['add']>[0]> = {}): Promise<void> {
+    await this.models.add({ ...MODEL, name, ...change });
+  }
+
+  async addNode(id: string, models: readonly string[] = ['small']): Promise<void> {
+    const key = generateNodeKey();
+    this.#keys.set(id, key);
+    const publicKey = rawPublicKey(key);
+    await new Nodes(this.admin).register({ id, owner: 'owner', publicKey, models, lifecycle: 'active' });
+    await this.addBrokerUser(nodeUser(id));
+  }
+
+  /**
+   * A broker connection as `user`, past any proxy; sends `userId` as `user_id`, by default its own. RabbitMQ's users belong to
+   * the whole broker and are shared by test files; their permissions are the vhost's.
+   */
+  async connectAs(user: string, userId: string | null = user): Promise<AmqpBroker> {
     const url = new URL(this.servers.amqpUrl);
     url.username = user;
     url.password = passwordOf(user);
@@ -147,7 +195,7 @@ export class World {
       url: url.href,
       name: `test ${user}`,
       bounds: this.config.broker,
-      userId: user,
+      ...(userId === null ? {} : { userId }),
       log: quietLog,
       clock: systemClock,
     });
@@ -156,24 +204,65 @@ export class World {
     return broker;
   }
 
-  async startWorker(id: string, slots: number, signals: WorkerSignals = {}): Promise<WorkerAgent> {
-    const privateKey = this.#keys.get(id);
-    if (!privateKey) throw new Error(`no node ${id}`);
+  /** A client of publisher `name` that reads `reply.p-<name>`. */
+  async connectClient(name: string): Promise<TestClient> {
+    const user = publisherUser(name);
+    const client = new TestClient(user, await this.connectAs(user));
+    await client.listen();
+    return client;
+  }
+
+  /** A broker user with a publisher's rights that Tollgate has no record of. */
+  async connectStranger(user: string): Promise<TestClient> {
+    await this.addBrokerUser(user);
+    const client = new TestClient(user, await this.connectAs(user));
+    await client.listen();
+    return client;
+  }
+
+  #keyOf(node: string) {
+    const key = this.#keys.get(node);
+    if (key === undefined) throw new Error(`there is no node ${node}`);
+    return key;
+  }
+
+  async startWorker(
+    id: string,
+    slots: number,
+    change: { logFile?: string; signals?: WorkerSignals } = {},
+  ): Promise<WorkerAgent> {
+    const privateKey = this.#keyOf(id);
     const broker = await this.connectAs(nodeUser(id));
-    const heartbeatMs = this.config.fleet.heartbeatMs;
-    const models = [{ name: 'small', url: this.#model.url }];
-    const worker = new WorkerAgent(
-      { node: id, privateKey, slots, models, heartbeatMs },
-      systemClock,
-      quietLog,
-      broker,
-      signals,
-    );
+    const { logFile, signals = {} } = change;
+    const options = {
+      node: id,
+      privateKey,
+      slots,
+      models: [{ name: 'small', url: this.#model?.url ?? '' }],
+      heartbeatMs: this.config.fleet.heartbeatMs,
+      ...(logFile === undefined ? {} : { logFile }),
+    };
+    const worker = new WorkerAgent(options, systemClock, quietLog, broker, signals);
     this.workers.push(worker);
     await worker.start();
     return worker;
   }
 
+  /** A worker of node `id` that a test plays by hand. */
+  async startHandWorker(
+    id: string,
+    slots: number,
+    models: readonly string[] = ['small'],
+  ): Promise<HandWorker> {
+    const broker = await this.connectAs(nodeUser(id));
+    const { heartbeatMs } = this.config.fleet;
+    const worker = new HandWorker({ node: id, slots, models, heartbeatMs }, this.#keyOf(id), broker);
+    this.#closing.push(async () => worker.fallSilent());
+    await worker.start();
+    return worker;
+  }
+
+  /** A job as account `acme` sends it to model `small`. */
   job(change: Partial<JobMessage> = {}): JobMessage {
     return {
       v: 1,
@@ -197,46 +286,43 @@ export class World {
     };
   }
 
-  /** Publishes as `p-web`, the way `docs/messages.md` says; `change` spoils the envelope. */
-  async send(
-    job: JobMessage | Buffer,
-    change: Partial<OutMessage> = {},
-    client = this.#client,
-  ): Promise<PublishOutcome> {
-    const isBytes = Buffer.isBuffer(job);
-    return client.publisher.publish({
-      exchange: EXCHANGE.jobs,
-      routingKey: isBytes ? 'small.interactive' : jobKey(job.model, job.priority),
-      body: isBytes ? job : Buffer.from(JSON.stringify(job)),
-      messageId: isBytes ? newUuidV7() : job.id,
-      correlationId: isBytes ? undefined : job.id,
-      replyTo: 'reply.p-web',
-      expirationMs: isBytes ? 1_000 : job.limits.wait_ms,
-      mandatory: true,
-      ...change,
-    });
+  send(job: JobMessage | Buffer, change: Partial<OutMessage> = {}): Promise<PublishOutcome> {
+    return this.client.send(job, change);
   }
 
-  /** Waits for the first reply about `job`. */
-  async reply(job: string, timeoutMs = 20_000): Promise<ReplyMessage> {
-    const found = () => this.replies.find((reply) => reply.job === job);
-    await until(() => found() !== undefined, `a reply for ${job}`, { timeoutMs });
-    return found() as ReplyMessage;
+  reply(id: string, timeoutMs?: number): Promise<ReplyMessage> {
+    return this.client.reply(id, timeoutMs);
   }
 
-  async run(job: JobMessage): Promise<ReplyMessage> {
-    await this.send(job);
-    return this.reply(job.id);
+  run(job: JobMessage): Promise<ReplyMessage> {
+    return this.client.run(job);
+  }
+
+  /** One number of the daemon's `/metrics`. */
+  metric(name: string, labels: Readonly<Record<string, string>> = {}): Promise<number> {
+    if (this.daemon === null) throw new Error('the daemon is not started');
+    return metric(this.daemon.httpUrl, name, labels);
+  }
+
+  /** Waits until no slot is in use and no lease stands in Redis: none has leaked. */
+  async slotsAreFree(): Promise<void> {
+    await until(async () => {
+      for await (const worker of this.fleet.occupancy())
+        if (worker.leases + worker.leasesFound + worker.unleased > 0) return false;
+      return true;
+    }, 'all slots to be free');
   }
 }
 
-function passwordOf(user: string): string {
+/** The password of every broker user of the tests. */
+export function passwordOf(user: string): string {
   return `test-${user}`;
 }
 
 /** Builds a world and takes it down when `t` ends. */
 export async function world(t: Teardown, options: WorldOptions = {}): Promise<World> {
-  const servers = await isolatedServers(t, { postgres: true, redis: true, amqp: true, mongo: true });
+  const servers =
+    options.servers ?? (await isolatedServers(t, { postgres: true, redis: true, amqp: true, mongo: true }));
   const urls = {
     postgresUrl: databaseOptions(servers.postgresAdminUrl, 'tollgate_dispatcher').url,
     postgresSettlerUrl: databaseOptions(servers.postgresAdminUrl, 'tollgate_settler').url,
@@ -256,8 +342,7 @@ export async function world(t: Teardown, options: WorldOptions = {}): Promise<Wo
   };
   for (const [key, url] of Object.entries(urls)) flags[`servers.${key}`] = url;
   for (const [path, value] of Object.entries(options.settings ?? {})) flags[path] = String(value);
-  const config = loadConfig({ flags, env: {} });
-  const made = new World(servers, config);
+  const made = new World(servers, flags);
   t.after(() => made.close());
   await made.build(options);
   return made;
