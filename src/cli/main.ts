@@ -1,46 +1,12 @@
-import { Command, CommanderError } from 'commander';
-import { VERSION } from '../version.ts';
-import { accountCommand } from './account.ts';
-import { devCommand } from './dev.ts';
-import { docsCommand } from './docs.ts';
-import { doctorCommand } from './doctor.ts';
+import { CommanderError } from 'commander';
 import { EXIT, failureOf } from './failure.ts';
-import { jobCommand } from './job.ts';
-import { migrateCommand } from './migrate.ts';
-import { modelCommand } from './model.ts';
-import { nodeCommand } from './node.ts';
 import { Output } from './output.ts';
-import { serveCommand } from './serve.ts';
-import { submitCommand } from './submit.ts';
-import { workerCommand } from './worker.ts';
+import { program } from './program.ts';
 
 /** How long open handles may keep the process after the command has ended, in milliseconds; then it exits all the same. */
 const LINGER_MS = 1_000;
 
-function program(): Command {
-  const root = new Command('tollgate')
-    .description('A worker-centric job dispatcher for decentralised AI inference.')
-    .version(VERSION, '-V, --version', 'print the version')
-    .exitOverride()
-    .configureOutput({ outputError: () => undefined })
-    .addHelpText('after', '\nEvery command has --help with examples. Exit statuses: docs/commands.md.');
-  const members = [
-    devCommand(),
-    serveCommand(),
-    migrateCommand(),
-    submitCommand(),
-    jobCommand(),
-    accountCommand(),
-    nodeCommand(),
-    modelCommand(),
-    workerCommand(),
-    doctorCommand(),
-  ];
-  for (const member of members) root.addCommand(member);
-  return root.addCommand(docsCommand(), { hidden: true });
-}
-
-/** Runs one command line (without node and script) and returns its exit status. */
+/** Runs one command line (without node and script); the exit status is left in `process.exitCode`. */
 async function run(argv: readonly string[]): Promise<void> {
   try {
     await program().parseAsync(argv, { from: 'user' });

@@ -1,0 +1,83 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { Management } from '../../src/broker/management.ts';
+import { ModelServer } from '../../src/demo/model-server.ts';
+import { newUuidV7 } from '../../src/ids.ts';
+import { CliProcess } from '../support/cli-process.ts';
+import { databaseOptions } from '../support/ledger.ts';
+import { runCli } from '../support/run-cli.ts';
+import { isolatedServers } from '../support/servers.ts';
+
+/** What docs/commands.md calls "From nothing to an answer", typed by a test. */
+const servers = await isolatedServers(t, { postgres: true, redis: true, amqp: true, mongo: true });
+const node = `w${newUuidV7().slice(-12)}`;
+const folder = t.testdir();
+const env = {
+  TOLLGATE_POSTGRES_URL: databaseOptions(servers.postgresAdminUrl, 'tollgate_dispatcher').url,
+  TOLLGATE_POSTGRES_SETTLER_URL: databaseOptions(servers.postgresAdminUrl, 'tollgate_settler').url,
+  TOLLGATE_POSTGRES_ADMIN_URL: servers.postgresAdminUrl,
+  TOLLGATE_REDIS_URL: servers.redisUrl,
+  TOLLGATE_AMQP_URL: servers.amqpUrl,
+  TOLLGATE_AMQP_ADMIN_URL: servers.amqpAdminUrl,
+  TOLLGATE_MONGO_URL: servers.mongoUrl,
+  TOLLGATE_FLEET_KEY_PREFIX: servers.keyPrefix.slice(0, 32),
+};
+const management = new Management({ url: servers.amqpAdminUrl, vhost: servers.vhost, requestMsMax: 5_000 });
+
+async function ok(...args: string[]): Promise<Record<string, unknown>> {
+  const { status, stdout, stderr } = await runCli([...args, '--json'], { env });
+  t.equal(status, 0, `${args.join(' ')}: ${stderr}`);
+  return JSON.parse(stdout);
+}
+
+await t.test('from nothing to an answer', async (t) => {
+  const model = new ModelServer({ models: ['tiny'] });
+  await model.start();
+  const dev = CliProcess.start(t, ['dev', '--json', join(folder, 'urls.json')], env);
+  await dev.says(/Ctrl-C stops everything/);
+  const urls: Record<string, string> = JSON.parse(readFileSync(join(folder, 'urls.json'), 'utf8'));
+  const client = { ...env, TOLLGATE_AMQP_CLIENT_URL: urls['amqp_client'] ?? '' };
+
+  await ok('model', 'add', 'tiny', '--input-price', '0.5', '--output-price', '1.5');
+  const key = join(folder, 'node.pem');
+  const registered = await ok('node', 'register', node, '--owner', 'acme', '--models', 'tiny', '--key', key);
+  const workLog = join(folder, 'work.jsonl');
+  const agent = ['worker', '--node', node, '--key', key, '--slots', '2', '--work-log', workLog];
+  agent.push('--model', `tiny=${model.url}`, '--amqp', String(registered['amqp_url']));
+  const worker = CliProcess.start(t, agent, { TOLLGATE_FLEET_HEARTBEAT_MS: '500' });
+
+  const submit = ['submit', '--account', 'dev', '--model', 'tiny', '--output-tokens', '20'];
+  const answered = await runCli([...submit, 'Tell me of the sea.', '--json'], { env: client });
+  t.equal(answered.status, 0, answered.stderr);
+  const reply: Record<string, unknown> = JSON.parse(answered.stdout);
+  t.match(reply, { state: 'succeeded', output: { text: String }, charged_micro: Number, error: null });
+  const id = String(reply['job']);
+
+  const again = await runCli([...submit, 'Tell me of the sea.', '--id', id, '--json'], { env: client });
+  t.same(JSON.parse(again.stdout), reply, 'the same job again gets the same answer');
+  const other = await runCli([...submit, 'Something else.', '--id', id], { env: client });
+  t.match(other, { status: 4, stdout: '', stderr: /^TG_JOB_ID_REUSED: .*\n {2}→ tollgate job show / });
+
+  const credit = await ok('account', 'show', 'dev');
+  t.equal(Number(credit['captured_micro']), reply['charged_micro'], 'charged once');
+  t.equal(credit['held_micro'], 0);
+
+  const story = await runCli(['job', 'show', id], { env });
+  t.match(story, { status: 0, stdout: /succeeded/ });
+  t.ok(story.stdout.split('\n').length <= 41 && story.stdout.split('\n').every((line) => line.length <= 100));
+  const known = await ok('job', 'show', id);
+  t.match(known, { record: { state: 'succeeded', node }, trace: { attempts: [{ result: { text: null } }] } });
+  t.notMatch(JSON.stringify(known), 'Tell me of the sea', 'no prompt unless it is asked for');
+
+  const nodes: unknown = await ok('node', 'list');
+  t.match(nodes, [{ node, worker: { slots_total: 2, is_draining: false } }]);
+
+  worker.signal('SIGTERM');
+  t.equal(await worker.ended, 0, worker.stdout);
+  t.match(JSON.parse(readFileSync(workLog, 'utf8').split('\n')[0] ?? ''), { job: id, attempt: 1, node });
+  dev.signal('SIGINT');
+  t.equal(await dev.ended, 0, dev.stderr);
+  await model.stop();
+  await Promise.all([`n-${node}`, 'p-dev'].map((user) => management.deleteUser(user)));
+});
