@@ -23,7 +23,7 @@ const IDLE_STORES: WatchedStores = {
 export function docsCommand(): Command {
   const docs = command({
     name: 'docs',
-    summary: 'write docs/configuration.md and docs/metrics.md from the code',
+    summary: 'write the generated pages and the JSON Schemas under docs/ from the code',
     examples: ['npm run -s tollgate -- docs'],
   });
   return withAction(docs, async ({ output }) => {
@@ -32,6 +32,34 @@ export function docsCommand(): Command {
     const paths = [...pages.keys()];
     output.result({ written: paths }, paths.map((path) => `wrote ${path}`).join('\n'));
   });
+}
+
+/** The schemas of all messages as JSON Schema, so that a client in any language can check what it sends. */
+async function schemaFiles(): Promise<[path: string, text: string][]> {
+  const [
+    { JobMessage, ChatInput },
+    { DispatchMessage, ControlMessage },
+    { ResultMessage },
+    { FleetMessage },
+  ] = await Promise.all([
+    import('../contracts/job.ts'),
+    import('../contracts/dispatch.ts'),
+    import('../contracts/result.ts'),
+    import('../contracts/fleet.ts'),
+  ]);
+  const schemas = {
+    job: JobMessage,
+    'chat-input': ChatInput,
+    dispatch: DispatchMessage,
+    control: ControlMessage,
+    result: ResultMessage,
+    fleet: FleetMessage,
+  };
+  const $schema = 'https://json-schema.org/draft/2020-12/schema';
+  return Object.entries(schemas).map(([title, schema]) => [
+    `docs/schemas/${title}.json`,
+    `${JSON.stringify({ $schema, title, ...schema }, null, 2)}\n`,
+  ]);
 }
 
 /** Path in the repository → text of every generated page. */
@@ -46,5 +74,6 @@ export async function generatedPages(): Promise<ReadonlyMap<string, string>> {
   return new Map([
     ['docs/configuration.md', configurationPage()],
     ['docs/metrics.md', metricsPage(metrics.catalogue)],
+    ...(await schemaFiles()),
   ]);
 }
