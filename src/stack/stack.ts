@@ -23,7 +23,7 @@ export interface StackOptions {
   readonly environment?: Environment;
   /** Told in whole lines what is being done; default: nobody. */
   readonly onProgress?: (line: string) => void;
-  /** Ends the servers, and the start with TG_STORE_UNAVAILABLE, when it aborts meanwhile. */
+  /** Calls a start off: what was begun is ended, and the start rejects. */
   readonly signal?: AbortSignal;
   /** How long each server may take to serve clients; default 60,000. */
   readonly startMsMax?: number;
@@ -56,7 +56,7 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
   const onProgress = options.onProgress ?? (() => {});
   const given = only.filter((name) => isGiven(name, environment));
   const missing = only.filter((name) => !given.includes(name));
-  const { binaries, timings } = await ensureBinaries(missing, onProgress);
+  const { binaries, timings } = await ensureBinaries(missing, { onProgress, signal });
   const startedAtMs = systemClock.monotonicMs();
   const ports = await reservePorts();
   signal?.throwIfAborted();
