@@ -15,7 +15,8 @@ return greatest(0, floor(extract(epoch from p_until - p_now) * 1000))::integer;
 create function jobs.look_up_batch(p_ids uuid[], p_account_ids integer[], p_digests bytea[])
 returns setof jobs.answer
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off set enable_nestloop = off as $$
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_nestloop = off as $$
 declare
   v_now constant timestamptz := clock_timestamp();
   v_lowest uuid;
@@ -42,7 +43,8 @@ create function jobs.replace_reply(
   p_ids uuid[], p_account_ids integer[], p_digests bytea[], p_reply_tos text[], p_correlation_ids text[]
 ) returns void
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off set enable_nestloop = off as $$
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_nestloop = off as $$
 declare
   v_lowest uuid;
   v_highest uuid;
@@ -61,7 +63,8 @@ $$;
 -- scan of all namespaces.
 create function jobs.describe(p_ids uuid[]) returns setof jobs.description
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off as $$
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off as $$
 declare
   v_lowest uuid;
   v_highest uuid;
@@ -88,7 +91,8 @@ create function jobs.end_unlocked_batch(
   p_traceparents text[], p_states jobs.state[], p_codes text[]
 ) returns setof jobs.answer
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off as $$
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off as $$
 declare
   v_now timestamptz;
   v_oldest uuid;
@@ -139,7 +143,8 @@ $$;
 -- The jobs that ended without a message behind them and are not answered yet, oldest ids first.
 create function jobs.owed_replies(p_limit integer) returns setof jobs.description
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off as $$
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off as $$
 declare
   v_ids uuid[];
 begin
@@ -153,7 +158,8 @@ $$;
 -- Says that these were answered. Idempotent.
 create function jobs.clear_owed(p_ids uuid[]) returns void
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off as $$
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off as $$
 declare
   v_lowest uuid;
   v_highest uuid;
@@ -169,7 +175,8 @@ $$;
 create function jobs.open_attempts(p_after uuid, p_limit integer)
 returns table (job_id uuid, attempt smallint, node text, session bigint, pool text, deadline_in_ms double precision)
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off as $$
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off as $$
 declare
   v_now constant timestamptz := clock_timestamp();
   v_after timestamptz := (select j.deadline from jobs.jobs j where j.id = p_after);

@@ -91,7 +91,8 @@ $$;
 -- NO KEY, so that a reference to an account would not wait. Unknown ids are passed over.
 create function credits.lock_accounts(p_ids integer[]) returns void
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off as $$
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off as $$
 begin
   perform from credits.accounts where id = any (p_ids) order by id for no key update;
 end

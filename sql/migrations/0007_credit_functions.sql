@@ -11,7 +11,8 @@ set local role tollgate_credits_owner;
 create function credits.jobs_beyond_credit(p_ids uuid[], p_account_ids integer[], p_amounts_micro bigint[])
 returns uuid[]
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off set enable_nestloop = off as $$
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_nestloop = off as $$
 declare
   v_short integer[];
   v_known uuid[];
@@ -64,7 +65,8 @@ create function credits.lock_batch(
   p_start_window_ms integer, p_grace_ms integer
 ) returns setof jobs.answer
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off set enable_nestloop = off as $$
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_nestloop = off as $$
 declare
   v_now timestamptz;
   v_oldest uuid;
@@ -186,7 +188,8 @@ create function credits.settle_batch(
   p_input_tokens integer[], p_output_tokens integer[], p_digests bytea[]
 ) returns table (job_id uuid, answer text, job jobs.description)
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off set enable_nestloop = off as $$
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_nestloop = off as $$
 declare
   v_now timestamptz;
   v_lowest uuid;
@@ -263,7 +266,8 @@ create function credits.end_jobs(
   p_ids uuid[], p_attempts smallint[], p_nodes text[], p_sessions bigint[], p_codes text[], p_reply_owed boolean[]
 ) returns setof jobs.description
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off set enable_nestloop = off as $$
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_nestloop = off as $$
 declare
   v_now timestamptz;
   v_lowest uuid;
@@ -304,7 +308,8 @@ $$;
 -- at a time in the whole database; a second one answers nothing at once. A job that ended meanwhile is passed over.
 create function credits.sweep_overdue(p_limit integer) returns setof jobs.description
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off as $$
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_nestloop = off as $$
 declare
   v_now timestamptz := clock_timestamp();
   v_ids uuid[];
@@ -326,7 +331,7 @@ begin
   with ended as (
     update jobs.jobs j
        set state = 'failed', outcome = 'expired', code = 'TG_JOB_OVERDUE', reply_owed = true, ended_at = v_now
-     where j.id = any (v_ids) and j.state = 'locked' and j.deadline < v_now
+     where j.id = any (v_ids) and j.ended_at is null and j.deadline < v_now
     returning j.id, j.account_id, j.locked_micro
   ), transferred as (
     insert into credits.transfers (id, phase, kind, debit_account_id, credit_account_id, amount_micro)
