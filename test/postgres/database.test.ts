@@ -1,17 +1,62 @@
+import { connect, createServer, type Socket } from 'node:net';
 import t from 'tap';
 import { Client } from 'pg';
 import { StoreError } from '../../src/errors.ts';
 import { Database, type DatabaseOptions } from '../../src/postgres/database.ts';
 import { SqlRejection } from '../../src/postgres/failures.ts';
 import { databaseOptions, migratedDatabase, quietLog, testLedger } from '../support/ledger.ts';
+import type { Teardown } from '../support/servers.ts';
 import { until } from '../support/until.ts';
+
+/** Hands bytes on until `silence`, then holds them: the connection stays open and nothing comes. */
+async function silencableProxy(
+  t: Teardown,
+  target: URL,
+): Promise<{ port: number; silence(): void; speak(): void }> {
+  const sockets = new Set<Socket>();
+  let isSilent = false;
+  const server = createServer((near) => {
+    const far = connect(Number(target.port), target.hostname);
+    for (const [from, to] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      sockets.add(from);
+      from.on('data', (bytes) => to.write(bytes));
+      from.on('error', () => undefined);
+      from.on('close', () => to.destroy());
+    }
+    if (isSilent) near.pause();
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  const address = server.address();
+  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  const each = (act: (socket: Socket) => void) => {
+    for (const socket of sockets) act(socket);
+  };
+  return {
+    port,
+    silence: () => {
+      isSilent = true;
+      each((socket) => socket.pause());
+    },
+    speak: () => {
+      isSilent = false;
+      each((socket) => socket.resume());
+    },
+  };
+}
 
 await t.test('a database', async (t) => {
   const url = await migratedDatabase(t);
   const admin = new Client({ connectionString: url });
   await admin.connect();
   t.after(() => admin.end());
-  const open = (t: { after(f: () => unknown): void }, change: Partial<DatabaseOptions> = {}): Database => {
+  const open = (t: Teardown, change: Partial<DatabaseOptions> = {}): Database => {
     const db = new Database({ ...databaseOptions(url, null, 2), ...change }, quietLog);
     t.after(() => db.close());
     return db;
@@ -90,6 +135,18 @@ await t.test('a database', async (t) => {
       });
     },
   );
+
+  await t.test('gives up on a server that goes silent, and comes back to it', async (t) => {
+    const proxy = await silencableProxy(t, new URL(url));
+    const address = Object.assign(new URL(url), { host: `127.0.0.1:${proxy.port}` });
+    const db = open(t, { url: address.href, statementMsMax: 100, connectTimeoutMs: 300 });
+    await db.query('ping');
+    proxy.silence();
+    await t.rejects(db.query('ping'), { name: 'StoreError' });
+    t.notOk(db.isUp);
+    proxy.speak();
+    await until(() => db.isUp, 'it to answer again');
+  });
 
   await t.test('waits for a connection no longer than its timeout', async (t) => {
     const db = open(t, { connectionsMax: 1, connectTimeoutMs: 100 });
