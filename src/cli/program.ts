@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { VERSION } from '../version.ts';
 import { accountCommand } from './account.ts';
+import { auditCommand } from './audit.ts';
 import { devCommand } from './dev.ts';
 import { docsCommand } from './docs.ts';
 import { doctorCommand } from './doctor.ts';
@@ -30,6 +31,7 @@ export function program(): Command {
     nodeCommand(),
     modelCommand(),
     workerCommand(),
+    auditCommand(),
     doctorCommand(),
   ];
   for (const member of members) root.addCommand(member);

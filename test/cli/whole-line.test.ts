@@ -76,6 +76,8 @@ await t.test('from nothing to an answer', async (t) => {
   worker.signal('SIGTERM');
   t.equal(await worker.ended, 0, worker.stdout);
   t.match(JSON.parse(readFileSync(workLog, 'utf8').split('\n')[0] ?? ''), { job: id, attempt: 1, node });
+  const audit = await ok('audit', '--worker-log', workLog);
+  t.match(audit, { verdict: /^(ok|not_provable)$/, invariants: Array });
   dev.signal('SIGINT');
   t.equal(await dev.ended, 0, dev.stderr);
   await model.stop();
