@@ -199,8 +199,8 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
     stages,
     health,
     nodeQueues: new NodeQueues({ directory, log, declareNode: (node) => broker.topology.declareNode(node) }),
-    unroutable: new SideIntake({ broker, line, suspects, log }, 'unroutable'),
-    expired: new SideIntake({ broker, line, suspects, log }, 'expired'),
+    unroutable: new SideIntake({ broker, line, suspects, log, metrics }, 'unroutable'),
+    expired: new SideIntake({ broker, line, suspects, log, metrics }, 'expired'),
   };
 }
 

@@ -3,7 +3,7 @@ import type { Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 import { jobQueue, PRIORITIES, type Priority } from '../contracts/names.ts';
 import { StoreError } from '../errors.ts';
-import type { Log } from '../ops/types.ts';
+import type { Log, Metrics } from '../ops/types.ts';
 import type { ByteBudget } from './byte-budget.ts';
 import type { JobLine } from './job-line.ts';
 import { PriorityQueue } from './priority-queue.ts';
@@ -27,6 +27,7 @@ interface PoolIntakeDeps {
   readonly suspects: Suspects;
   readonly clock: Clock;
   readonly log: Log;
+  readonly metrics: Pick<Metrics, 'jobsReceived' | 'redelivered'>;
 }
 
 /**
@@ -115,6 +116,8 @@ export class PoolIntake implements WaitingRoom {
 
   #receive(delivery: Delivery, priority: Priority): void {
     this.#count(delivery.body.length);
+    this.#deps.metrics.jobsReceived(1);
+    if (delivery.redelivered) this.#deps.metrics.redelivered(1);
     this.#deps.suspects.pass(delivery, (isPoison) => this.#take(delivery, priority, isPoison));
   }
 

@@ -3,7 +3,7 @@ import type { Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 import { StoreError } from '../errors.ts';
 import type { Directory } from '../network/types.ts';
-import type { Log, Service } from '../ops/types.ts';
+import type { Log, Metrics, Service } from '../ops/types.ts';
 import type { SlotLeases } from '../workers/types.ts';
 import type { ByteBudget } from './byte-budget.ts';
 import type { JobLine } from './job-line.ts';
@@ -22,6 +22,7 @@ interface PoolsDeps {
   readonly suspects: Suspects;
   readonly clock: Clock;
   readonly log: Log;
+  readonly metrics: Pick<Metrics, 'jobsReceived' | 'redelivered'>;
 }
 
 /** One intake per model of the directory; looks at the slots of all pools with one call to Redis, a few times a second. */

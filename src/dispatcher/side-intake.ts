@@ -1,10 +1,18 @@
 import type { Broker, Delivery } from '../broker/types.ts';
 import { QUEUE } from '../contracts/names.ts';
-import type { Log, Service } from '../ops/types.ts';
+import type { Log, Metrics, Service } from '../ops/types.ts';
 import type { JobLine } from './job-line.ts';
 import { QueueConsumer } from './queue-consumer.ts';
 import type { Suspects } from './suspects.ts';
 import type { Arrival, Source, WaitingRoom } from './types.ts';
+
+interface SideIntakeDeps {
+  readonly broker: Broker;
+  readonly line: Pick<JobLine, 'offer'>;
+  readonly suspects: Suspects;
+  readonly log: Log;
+  readonly metrics: Pick<Metrics, 'jobsReceived' | 'redelivered'>;
+}
 
 /** Unacknowledged deliveries of each side queue; they need no slot, so a few are enough. */
 const PREFETCH = 128;
@@ -18,14 +26,13 @@ const HOLD_MS = 1_000;
 export class SideIntake implements Service, WaitingRoom {
   readonly #line: Pick<JobLine, 'offer'>;
   readonly #suspects: Suspects;
+  readonly #metrics: SideIntakeDeps['metrics'];
   readonly #source: Exclude<Source, 'pool'>;
   readonly #consumer: QueueConsumer;
   readonly #timers = new Set<NodeJS.Timeout>();
 
-  constructor(
-    deps: { broker: Broker; line: Pick<JobLine, 'offer'>; suspects: Suspects; log: Log },
-    source: Exclude<Source, 'pool'>,
-  ) {
+  constructor(deps: SideIntakeDeps, source: Exclude<Source, 'pool'>) {
+    this.#metrics = deps.metrics;
     this.#line = deps.line;
     this.#suspects = deps.suspects;
     this.#source = source;
@@ -61,6 +68,8 @@ export class SideIntake implements Service, WaitingRoom {
   }
 
   #receive(delivery: Delivery): void {
+    this.#metrics.jobsReceived(1);
+    if (delivery.redelivered) this.#metrics.redelivered(1);
     this.#suspects.pass(delivery, (isPoison) => {
       const source = this.#source;
       this.#line.offer({

@@ -76,6 +76,16 @@ await t.test('from nothing to an answer', async (t) => {
   worker.signal('SIGTERM');
   t.equal(await worker.ended, 0, worker.stdout);
   t.match(JSON.parse(readFileSync(workLog, 'utf8').split('\n')[0] ?? ''), { job: id, attempt: 1, node });
+  const metrics = await (await fetch(`${urls['http']}/metrics`)).text();
+  t.match(
+    metrics,
+    /^tollgate_jobs_received_total 3$/m,
+    'the job, the same again, the same id with another prompt',
+  );
+  t.match(metrics, /^tollgate_jobs_dispatched_total 1$/m);
+  t.match(metrics, /^tollgate_jobs_ended_total\{state="succeeded"\} 1$/m);
+  t.notMatch(metrics, /sea/);
+
   const audit = await ok('audit', '--worker-log', workLog);
   t.match(audit, { verdict: /^(ok|not_provable)$/, invariants: Array });
   dev.signal('SIGINT');
