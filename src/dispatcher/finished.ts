@@ -1,12 +1,12 @@
-import { refusal } from '../errors.ts';
+import { refusal, StoreError } from '../errors.ts';
 import type { ExistingJob } from '../ledger/types.ts';
-import type { TraceStore } from '../traces/types.ts';
+import type { Trace, TraceStore } from '../traces/types.ts';
 import { failureReply, successReply } from './replies.ts';
 import type { Exit, Known, Locked } from './types.ts';
 
 /** A finished twin whose trace is not there yet is asked again after this, in milliseconds. Source: design §5. */
 const ASK_AGAIN_MS = 1_000;
-/** Then the delivery is acknowledged: the result's own reply is under way. */
+/** Then it is acknowledged, for the result's own reply is under way; with MongoDB away the broker keeps it. */
 const ASKS_MAX = 20;
 
 /**
@@ -32,8 +32,21 @@ export function resend(known: Known, existing: ExistingJob, askedMs: number, now
   };
 }
 
-/** How a delivery of a job that has ended leaves the line: with the first answer, from the row or from the trace. */
-export async function leaveFinished(known: Known, existing: ExistingJob, store: TraceStore): Promise<Exit> {
+/** A delivery of a job whose row says that it needs no dispatch any more. */
+export interface FinishedJob {
+  readonly known: Known;
+  readonly existing: ExistingJob;
+}
+
+/**
+ * How deliveries of jobs that have ended leave the line: with the first answer, from the row or from the trace. Called once the
+ * rest of the batch is on its way, because MongoDB may be slow or away and no lock or dispatch waits for it. Source: design [23].
+ */
+export function leaveFinished(finished: readonly FinishedJob[], store: TraceStore): Promise<Exit[]> {
+  return Promise.all(finished.map((one) => leaveOne(one, store)));
+}
+
+async function leaveOne({ known, existing }: FinishedJob, store: TraceStore): Promise<Exit> {
   const { arrival, identity } = known;
   const { state, code } = existing;
   if (state === 'refused' || state === 'expired') {
@@ -46,9 +59,17 @@ export async function leaveFinished(known: Known, existing: ExistingJob, store: 
     const message = failureReply(identity.jobId, state, code ?? 'TG_JOB_OVERDUE');
     return { arrival, outcome: { kind: 'answered', reply: { replyTo, correlationId, message } } };
   }
-  const trace = await store.findJob(identity.jobId, known.job.namespace);
+  let trace: Trace | null;
+  try {
+    trace = await store.findJob(identity.jobId, known.job.namespace);
+  } catch (error) {
+    if (error instanceof StoreError) return askAgainOr('requeued', known);
+    throw error;
+  }
   const result = trace?.attempts.find((attempt) => attempt.attempt === existing.attempt)?.result;
-  if (!result || result.text === null) return notThereYet(known);
+  // A redelivery's own result replies in a moment; a fresh duplicate has to ask again.
+  if (!result || result.text === null)
+    return arrival.delivery.redelivered ? { arrival, outcome: { kind: 'done' } } : askAgainOr('done', known);
   const message = successReply(
     {
       jobId: identity.jobId,
@@ -61,10 +82,7 @@ export async function leaveFinished(known: Known, existing: ExistingJob, store: 
   return { arrival, outcome: { kind: 'answered', reply: { replyTo, correlationId, message } } };
 }
 
-/** A redelivery's own result replies in a moment; a fresh duplicate has to ask again. */
-function notThereYet(known: Known): Exit {
-  const { arrival } = known;
-  if (arrival.delivery.redelivered || arrival.asked >= ASKS_MAX)
-    return { arrival, outcome: { kind: 'done' } };
+function askAgainOr(lastly: 'done' | 'requeued', { arrival }: Known): Exit {
+  if (arrival.asked >= ASKS_MAX) return { arrival, outcome: { kind: lastly } };
   return { arrival, outcome: { kind: 'later', delayMs: ASK_AGAIN_MS } };
 }

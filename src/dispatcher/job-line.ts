@@ -12,6 +12,7 @@ import { admitBatch } from './admission.ts';
 import { answered } from './answered.ts';
 import { Batcher } from './batcher.ts';
 import { dispatch } from './dispatch.ts';
+import { type FinishedJob, leaveFinished } from './finished.ts';
 import { buryDead, countExits, farewell, replyToExits, traceBatch } from './leave.ts';
 import { InFlight } from './in-flight.ts';
 import { leaseOf, lock } from './lock.ts';
@@ -42,10 +43,11 @@ export interface JobLineDeps {
 /** Pause before a nacked or unconfirmed dispatch is sent again, in milliseconds; its start window bounds how often. */
 const RESEND_MS = 100;
 
-/** A batch on its way: what came, and what has left so far. */
+/** A batch on its way: what came, what has left so far, and what only waits for the answer it had before. */
 interface Batch {
   readonly arrivals: readonly Arrival[];
   readonly exits: Exit[];
+  readonly finished: FinishedJob[];
 }
 
 /**
@@ -113,12 +115,12 @@ export class JobLine {
     const reserved = await this.#reserve(batch, fresh); //          one slot each (Redis)
     const locked = await this.#lock(batch, reserved); //            COMMIT of the credit locks (PostgreSQL)
     const sent = await this.#dispatch(batch, [...again, ...locked]); // to the node's queue, confirmed (RabbitMQ)
-    await this.#finish(sent, batch.exits); //                       reply to those that left, trace, acknowledge
+    await this.#finish(batch, sent); //                             reply to those that left, trace, acknowledge
   }
 
   async #run(arrivals: readonly Arrival[]): Promise<void> {
     try {
-      await this.#stages({ arrivals, exits: [] });
+      await this.#stages({ arrivals, exits: [], finished: [] });
     } catch (error) {
       this.#handBack(arrivals, error);
     }
@@ -146,6 +148,7 @@ export class JobLine {
     const found = await this.#call(batch, 'lock', jobs.length, () => lookUp(jobs, this.#deps));
     const ended = await this.#call(batch, 'lock', endings.size, () => endUnlocked(endings, this.#deps));
     batch.exits.push(...found.off, ...ended.off);
+    batch.finished.push(...found.finished, ...ended.finished);
     return { fresh: found.fresh, again: [...found.again, ...ended.again] };
   }
 
@@ -161,6 +164,7 @@ export class JobLine {
     try {
       const locked = await this.#call(batch, 'lock', reserved.length, () => lock(reserved, this.#deps));
       batch.exits.push(...locked.off);
+      batch.finished.push(...locked.finished);
       await this.#release(locked.give);
       if (locked.repriced.length > 0) await this.#admitAgain(locked.repriced);
       return locked.on;
@@ -180,8 +184,9 @@ export class JobLine {
     return sent.on;
   }
 
-  async #finish(sent: readonly Dispatched[], exits: readonly Exit[]): Promise<void> {
-    const settled = await buryDead(exits, this.#deps);
+  async #finish(batch: Batch, sent: readonly Dispatched[]): Promise<void> {
+    const answeredAgain = await leaveFinished(batch.finished, this.#deps.traceStore);
+    const settled = await buryDead([...batch.exits, ...answeredAgain], this.#deps);
     await replyToExits(settled, this.#deps);
     await traceBatch(sent, settled, this.#deps);
     countExits(settled, this.#deps.metrics);
@@ -257,9 +262,9 @@ export class JobLine {
     const { arrival } = one.admitted;
     if (!arrival.delivery.isLive) return this.#answer(arrival, 'requeue');
     this.#after(RESEND_MS, () => {
-      const batch: Batch = { arrivals: [arrival], exits: [] };
+      const batch: Batch = { arrivals: [arrival], exits: [], finished: [] };
       this.#dispatch(batch, [one])
-        .then((sent) => this.#finish(sent, batch.exits))
+        .then((sent) => this.#finish(batch, sent))
         .catch((error: unknown) => this.#handBack([arrival], error));
     });
   }

@@ -2,16 +2,14 @@ import type { Clock } from '../clock.ts';
 import { refusal } from '../errors.ts';
 import type { CreditLocks, LockAnswer, LockRequest } from '../ledger/types.ts';
 import type { Metrics } from '../ops/types.ts';
-import type { TraceStore } from '../traces/types.ts';
 import type { LeaseName } from '../workers/types.ts';
 import { answered } from './answered.ts';
-import { leaveFinished, resend } from './finished.ts';
+import { type FinishedJob, resend } from './finished.ts';
 import { conflictExit, unrecorded } from './look-up.ts';
 import type { Exit, Locked, Reserved } from './types.ts';
 
 interface LockDeps {
   readonly locks: CreditLocks;
-  readonly traceStore: TraceStore;
   readonly clock: Clock;
   readonly metrics: Metrics;
 }
@@ -20,6 +18,7 @@ interface LockDeps {
 export interface LockedBatch {
   readonly on: readonly Locked[];
   readonly off: readonly Exit[];
+  readonly finished: readonly FinishedJob[];
   readonly repriced: readonly Reserved[];
   readonly give: readonly LeaseName[];
 }
@@ -30,12 +29,13 @@ export interface LockedBatch {
  * not ours); refusals leave. A slot taken for anything but this node and session is given back. Source: design [2], [5], [15].
  */
 export async function lock(reserved: readonly Reserved[], deps: LockDeps): Promise<LockedBatch> {
-  if (reserved.length === 0) return { on: [], off: [], repriced: [], give: [] };
+  if (reserved.length === 0) return { on: [], off: [], finished: [], repriced: [], give: [] };
   const askedMs = deps.clock.monotonicMs();
   const answers = await deps.locks.lockBatch(reserved.map(toRequest));
   const nowMs = deps.clock.nowMs();
   const on: Locked[] = [];
   const off: Exit[] = [];
+  const finished: FinishedJob[] = [];
   const repriced: Reserved[] = [];
   const give: LeaseName[] = [];
   for (const [one, answer] of answered(reserved, answers)) {
@@ -46,10 +46,10 @@ export async function lock(reserved: readonly Reserved[], deps: LockDeps): Promi
     else if (answer.kind === 'exists') {
       const again = resend(one.admitted, answer, askedMs, nowMs);
       if (again) on.push({ ...again, choice: keepsSlot(one, answer) ? one.choice : null });
-      else off.push(await leaveFinished(one.admitted, answer, deps.traceStore));
+      else finished.push({ known: one.admitted, existing: answer });
     } else off.push(refusedExit(one, answer));
   }
-  return { on, off, repriced, give };
+  return { on, off, finished, repriced, give };
 }
 
 /** The name of the lease that was reserved. */

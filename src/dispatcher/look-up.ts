@@ -1,9 +1,8 @@
 import type { Clock } from '../clock.ts';
 import { refusal } from '../errors.ts';
 import type { CreditLocks, EndUnlockedRequest, ExistingJob } from '../ledger/types.ts';
-import type { TraceStore } from '../traces/types.ts';
 import { answered } from './answered.ts';
-import { leaveFinished, resend } from './finished.ts';
+import { type FinishedJob, resend } from './finished.ts';
 import type { Admitted, Exit, Known, Locked } from './types.ts';
 
 /** A no that the arbiter is asked to remember, or an expiry in the queue. */
@@ -12,16 +11,16 @@ export interface Ending {
   readonly request: EndUnlockedRequest;
 }
 
-/** What the look-up decided: `fresh` go on to reserve, `again` straight to dispatch, the rest has left. */
+/** What the look-up decided: `fresh` go on to reserve, `again` straight to dispatch, the rest has left or is answered last. */
 export interface LookUp {
   readonly fresh: readonly Admitted[];
   readonly again: readonly Locked[];
+  readonly finished: readonly FinishedJob[];
   readonly off: readonly Exit[];
 }
 
 interface LookUpDeps {
   readonly locks: CreditLocks;
-  readonly traceStore: TraceStore;
   readonly clock: Clock;
 }
 
@@ -41,17 +40,18 @@ export function conflictExit(known: Known, field: 'body' | 'account'): Exit {
 export async function lookUp(admitted: readonly Admitted[], deps: LookUpDeps): Promise<LookUp> {
   const fresh = admitted.filter((one) => !one.arrival.delivery.redelivered);
   const before = admitted.filter((one) => one.arrival.delivery.redelivered);
-  if (before.length === 0) return { fresh, again: [], off: [] };
+  if (before.length === 0) return { fresh, again: [], finished: [], off: [] };
   const again: Locked[] = [];
+  const finished: FinishedJob[] = [];
   const off: Exit[] = [];
   const askedMs = deps.clock.monotonicMs();
   const answers = await deps.locks.lookUpBatch(before.map((one) => one.identity));
   for (const [one, answer] of answered(before, answers)) {
     if (answer === null) fresh.push(one);
     else if (answer.kind === 'conflict') off.push(conflictExit(one, answer.field));
-    else await sort(one, answer, askedMs, deps, again, off);
+    else sort(one, answer, askedMs, deps.clock.nowMs(), again, finished);
   }
-  return { fresh, again, off };
+  return { fresh, again, finished, off };
 }
 
 /**
@@ -62,8 +62,9 @@ export async function endUnlocked(
   endings: ReadonlyMap<Ending, Exit>,
   deps: LookUpDeps,
 ): Promise<Omit<LookUp, 'fresh'>> {
-  if (endings.size === 0) return { again: [], off: [] };
+  if (endings.size === 0) return { again: [], finished: [], off: [] };
   const again: Locked[] = [];
+  const finished: FinishedJob[] = [];
   const off: Exit[] = [];
   const askedMs = deps.clock.monotonicMs();
   const entries = [...endings];
@@ -72,9 +73,9 @@ export async function endUnlocked(
     if (answer.kind === 'recorded') off.push(exit);
     else if (answer.kind === 'conflict') off.push(conflictExit(known, answer.field));
     else if (answer.kind === 'refused') off.push(unrecorded(known, answer.code));
-    else await sort(known, answer, askedMs, deps, again, off);
+    else sort(known, answer, askedMs, deps.clock.nowMs(), again, finished);
   }
-  return { again, off };
+  return { again, finished, off };
 }
 
 /** A refusal that no row remembers (id outside the window). */
@@ -86,15 +87,15 @@ export function unrecorded(known: Known, code: Parameters<typeof refusal>[0]): E
   };
 }
 
-async function sort(
+function sort(
   known: Known,
   existing: ExistingJob,
   askedMs: number,
-  deps: LookUpDeps,
+  nowMs: number,
   again: Locked[],
-  off: Exit[],
-): Promise<void> {
-  const locked = resend(known, existing, askedMs, deps.clock.nowMs());
+  finished: FinishedJob[],
+): void {
+  const locked = resend(known, existing, askedMs, nowMs);
   if (locked) again.push(locked);
-  else off.push(await leaveFinished(known, existing, deps.traceStore));
+  else finished.push({ known, existing });
 }
