@@ -32,6 +32,11 @@ export class Findings {
     keep(finding, { id: subject, what });
   }
 
+  /** `count` more break it in the same way, without being named. */
+  brokenToo(id: InvariantId, count: number): void {
+    this.#of(id).broken += count;
+  }
+
   /** The invariant can't be called `ok`, and `note` says why; the first note stays, `examples` are added. */
   unsettled(
     id: InvariantId,

@@ -68,7 +68,7 @@ async function runOver(config: Config, options: AuditOptions): Promise<AuditRepo
 }
 
 const VERDICTS: Readonly<Record<InvariantReport['verdict'], string>> = {
-  ok: 'holds',
+  ok: 'ok',
   broken: 'BROKEN',
   waiting: 'waiting',
   not_provable: 'not provable here',

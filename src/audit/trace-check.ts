@@ -1,0 +1,101 @@
+import type { Clock } from '../clock.ts';
+import type { InvariantId } from './catalogue.ts';
+import type { Findings } from './findings.ts';
+import { hasEndedLock } from './job-rules.ts';
+import { askAgain } from './pages.ts';
+import type { JobRow } from './rows.ts';
+import type { AuditBounds, AuditStores } from './types.ts';
+
+/** Missing documents that are asked for again; if there are more, the rest is judged as found. */
+const SUSPECTS_MAX = 10_000;
+
+/** A document that was not there. `attempt` 0: the request. */
+interface Missing {
+  readonly job: string;
+  readonly attempt: number;
+  /** Since the job moved, when it was asked for. */
+  readonly ageMs: number;
+}
+
+/** What the check judges. */
+export const TRACE_INVARIANTS: readonly InvariantId[] = ['traces.requests', 'traces.attempts'];
+
+/**
+ * Looks for the documents of jobs, page by page beside the walk over jobs. What is missing is asked for again at the end; what is
+ * missing then is broken, unless the spool queue holds documents or the job moved too short a time ago: then it is awaited.
+ */
+export class TraceCheck {
+  readonly #stores: Pick<AuditStores, 'traces' | 'spool'>;
+  readonly #bounds: AuditBounds;
+  readonly #findings: Findings;
+  readonly #missing: Missing[] = [];
+  readonly #beyond = { 'traces.requests': 0, 'traces.attempts': 0 };
+
+  constructor(stores: Pick<AuditStores, 'traces' | 'spool'>, bounds: AuditBounds, findings: Findings) {
+    this.#stores = stores;
+    this.#bounds = bounds;
+    this.#findings = findings;
+  }
+
+  /** Asks for the requests of all that had a body, and for the attempts that have ended and been answered. */
+  async take(jobs: readonly JobRow[]): Promise<void> {
+    const requests = jobs
+      .filter((job) => job.has_body)
+      .map((job) => ({ job: job.id, attempt: 0, ageMs: job.created_ago_ms }));
+    // The sweep writes an attempt's document before it clears the reply that it owes.
+    const attempts = jobs
+      .filter((job) => hasEndedLock(job) && !job.reply_owed)
+      .map((job) => ({ job: job.id, attempt: job.attempt, ageMs: job.ended_ago_ms ?? 0 }));
+    this.#findings.checked(['traces.requests'], requests.length);
+    this.#findings.checked(['traces.attempts'], attempts.length);
+    for (const one of await this.#absent([...requests, ...attempts])) {
+      if (this.#missing.length < SUSPECTS_MAX) this.#missing.push(one);
+      else this.#beyond[invariantOf(one)] += 1;
+    }
+  }
+
+  /** Asks again for what was missing, and judges what still is. */
+  async finish(clock: Clock): Promise<void> {
+    const { recheckMs, pageRows, traceGraceMs } = this.#bounds;
+    const left = await askAgain(this.#missing, recheckMs, clock, async (suspects) => {
+      const still: Missing[] = [];
+      for (let at = 0; at < suspects.length; at += pageRows)
+        still.push(...(await this.#absent(suspects.slice(at, at + pageRows))));
+      return still;
+    });
+    if (left.length === 0) return;
+    const spooled = await this.#stores.spool.depth();
+    const findings = this.#findings;
+    for (const one of left) {
+      const id = invariantOf(one);
+      const what =
+        one.attempt === 0 ? 'its request is not in MongoDB' : `attempt ${one.attempt} is not in MongoDB`;
+      const example = { id: one.job, what };
+      if (spooled > 0)
+        findings.unsettled(id, 'waiting', `${spooled} messages wait in the spool queue`, [example]);
+      else if (one.ageMs > traceGraceMs) findings.broken(id, one.job, what);
+      else
+        findings.unsettled(id, 'waiting', `jobs of the last ${traceGraceMs / 1_000} s are under way`, [
+          example,
+        ]);
+    }
+    if (spooled > 0) return;
+    for (const id of ['traces.requests', 'traces.attempts'] as const)
+      findings.brokenToo(id, this.#beyond[id]);
+  }
+
+  async #absent(asked: readonly Missing[]): Promise<Missing[]> {
+    const { traces } = this.#stores;
+    const requests = asked.filter(({ attempt }) => attempt === 0);
+    const attempts = asked.filter(({ attempt }) => attempt > 0);
+    const absent = new Set(
+      requests.length === 0 ? [] : await traces.findMissingRequests(requests.map(({ job }) => job)),
+    );
+    const absentAttempts = attempts.length === 0 ? [] : await traces.findMissingAttempts(attempts);
+    return [...requests.filter(({ job }) => absent.has(job)), ...absentAttempts];
+  }
+}
+
+function invariantOf({ attempt }: Missing): 'traces.requests' | 'traces.attempts' {
+  return attempt === 0 ? 'traces.requests' : 'traces.attempts';
+}
