@@ -1,0 +1,197 @@
+import { writeFileSync } from 'node:fs';
+import { stackEnvironment } from '../src/stack/environment.ts';
+import { SERVER_NAMES } from '../src/stack/binaries.ts';
+import type { Stack } from '../src/stack/stack.ts';
+import { withStack } from '../src/stack/with-stack.ts';
+import type { Teardown } from '../test/support/servers.ts';
+import { type HotpathOptions, hotpathOptions } from './arguments.ts';
+import { Child } from './child.ts';
+import type { Members } from './cpu.ts';
+import { disturbances, figuresOf, holds, type Run } from './figures.ts';
+import type { FleetMethods } from './fleet.ts';
+import { connectClient } from './load.ts';
+import { readMachine } from './machine.ts';
+import { readProfile, selfTimes } from './profile.ts';
+import { type Findings, reportLines } from './report.ts';
+import { type Ground, idleRun, latencyRun, saturatedRun } from './runs.ts';
+import { readSettings, readVersions, type Setting, startWitness, weakSettings } from './settings.ts';
+import { alternating } from './statistics.ts';
+import { oneAtATimeSubject, relaySubject, type Subject, tollgateSubject } from './subject.ts';
+import { makeWorld, nodesOf } from './world.ts';
+
+/**
+ * How fast do jobs go from the queue to a node, and through their whole life, how long does one take, and what is that
+ * beside a client that only moves the same messages, and beside the same product one job at a time?
+ *
+ * Load, method and what is left out: bench/README.md.
+ */
+export async function hotpath(argv: readonly string[]): Promise<void> {
+  const options = hotpathOptions(argv);
+  const findings = await withStack((stack) => measure(stack, options, argv));
+  if (options.json !== null) {
+    const figures = figuresOf(findings.runs).map((figure) => ({ ...figure, holds: holds(figure) }));
+    const all = { ...findings, figures, disturbances: disturbances(findings.runs) };
+    writeFileSync(options.json, `${JSON.stringify(all, null, 1)}\n`);
+  }
+  process.stdout.write(`${reportLines(findings).join('\n')}\n`);
+  if (options.profile !== null) process.stdout.write(profileLines(options.profile));
+}
+
+/** Sizes of the runs, from the backlog of a dispatch run. The slow ones get less, so that each takes seconds. */
+function sizesOf(jobs: number) {
+  return {
+    dispatch: { relay: jobs, tollgate: jobs, 'one at a time': Math.ceil(jobs / 8) },
+    life: {
+      relay: Math.ceil(jobs / 2),
+      tollgate: Math.ceil(jobs / 2),
+      'one at a time': Math.ceil(jobs / 16),
+    },
+    warmUp: {
+      relay: Math.ceil(jobs / 4),
+      tollgate: Math.ceil(jobs / 4),
+      'one at a time': Math.ceil(jobs / 20),
+    },
+  };
+}
+
+const RATES_PER_S = [500, 1_000];
+const IDLE_JOBS = 100;
+
+async function measure(stack: Stack, options: HotpathOptions, argv: readonly string[]): Promise<Findings> {
+  const startedAt = new Date().toISOString();
+  Object.assign(process.env, stackEnvironment(stack.urls));
+  const endings: (() => unknown)[] = [];
+  const t: Teardown = { after: (cleanUp) => endings.push(cleanUp) };
+  try {
+    const { ground, subjects, warnings } = await setUp(t, stack, options);
+    const settings = await warmUp(ground, subjects, sizesOf(options.jobs).warmUp);
+    const runs = await runAll(ground, subjects, options);
+    if (warnings.length > 0)
+      throw new Error(`the daemon warned, so nothing is reported:\n${warnings.slice(0, 5).join('\n')}`);
+    const tollgate = subjects.find(({ name }) => name === 'tollgate');
+    return {
+      suite: 'hotpath',
+      startedAt,
+      command: ['npm run bench -- hotpath', ...argv].join(' '),
+      pairs: options.pairs,
+      machine: readMachine(),
+      versions: tollgate ? await readVersions(tollgate.client.world) : {},
+      settings,
+      runs,
+    };
+  } finally {
+    for (const end of endings.toReversed()) await end();
+  }
+}
+
+async function setUp(
+  t: Teardown,
+  stack: Stack,
+  options: HotpathOptions,
+): Promise<{ ground: Ground; subjects: Subject[]; warnings: string[] }> {
+  const adopt = (pid: number): void => stack.adopt(pid);
+  const warnings: string[] = [];
+  const fleet = new Child<FleetMethods>('fleet.ts', adopt);
+  t.after(() => fleet.stop());
+  const clientOf = async (name: string, hasStores: boolean) => {
+    const world = await makeWorld(t, name, hasStores);
+    await fleet.call('start', { world: name, nodes: nodesOf(world), config: world.config });
+    return connectClient(t, world);
+  };
+  const relay = await relaySubject(await clientOf('relay', false), adopt);
+  t.after(() => relay.stop());
+  const naive = await oneAtATimeSubject(await clientOf('one at a time', true), fleet, adopt);
+  t.after(() => naive.stop());
+  const client = await clientOf('tollgate', true);
+  const onWarning = (line: string): void => void warnings.push(line);
+  const tollgate = await tollgateSubject(client, fleet, { adopt, profile: options.profile, onWarning });
+  t.after(() => tollgate.stop());
+  const subjects = [relay, tollgate, naive];
+  const own = SERVER_NAMES.filter((name) => isOwn(stack, name));
+  const processes: Record<string, Members> = {
+    ...Object.fromEntries(subjects.map(({ name, pid }) => [name, { pid }])),
+    fleet: { pid: fleet.pid },
+    client: { pid: process.pid },
+    ...Object.fromEntries(own.map((name) => [name, { folder: `${stack.folder}/${name}` }])),
+  };
+  const { cores } = readMachine();
+  return {
+    ground: { fleet, processes, hasAllServers: own.length === SERVER_NAMES.length, cores },
+    subjects,
+    warnings,
+  };
+}
+
+function isOwn(stack: Stack, name: (typeof SERVER_NAMES)[number]): boolean {
+  try {
+    stack.server(name);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** One full life run of each, watched: compilers and caches are warm, and what the figures stand on has been seen. */
+async function warmUp(
+  ground: Ground,
+  subjects: readonly Subject[],
+  sizes: Readonly<Record<Subject['name'], number>>,
+): Promise<Setting[]> {
+  const settings: Setting[] = [];
+  for (const subject of subjects) {
+    tell(`warm-up: ${subject.name}`);
+    const { world } = subject.client;
+    const hasStores = subject.name !== 'relay';
+    const witness = await startWitness(world, hasStores);
+    await saturatedRun(ground, subject, 'life', 0, sizes[subject.name]);
+    settings.push(...(await witness.read()), ...(await readSettings(world, hasStores)));
+  }
+  const weak = weakSettings(settings).map(
+    ({ name, value, needed }) => `${name} is ${value} and has to be ${needed}`,
+  );
+  if (weak.length > 0) throw new Error(`weaker than the report would claim:\n${weak.join('\n')}`);
+  return settings;
+}
+
+/** All runs, pair by pair; in every second pair the subjects come in the opposite order. */
+async function runAll(ground: Ground, subjects: readonly Subject[], options: HotpathOptions): Promise<Run[]> {
+  const sizes = sizesOf(options.jobs);
+  const runs: Run[] = [];
+  for (let pair = 0; pair < options.pairs; pair++) {
+    const order = alternating(subjects, pair);
+    for (const kind of ['dispatch', 'life'] as const) {
+      if (!options.parts.includes(kind)) continue;
+      for (const subject of order) {
+        const run = await saturatedRun(ground, subject, kind, pair, sizes[kind][subject.name]);
+        runs.push(run);
+        tell(
+          `pair ${pair + 1}, ${kind}, ${subject.name}: ${run.jobs} in ${run.ms.toFixed(0)} ms, ${run.perSecond.toFixed(0)}/s`,
+        );
+      }
+    }
+    if (!options.parts.includes('latency')) continue;
+    for (const subject of order.filter(({ name }) => name !== 'one at a time')) {
+      const own = [await idleRun(ground, subject, pair, IDLE_JOBS)];
+      for (const rate of RATES_PER_S)
+        own.push(await latencyRun(ground, subject, pair, rate, options.latencyS));
+      runs.push(...own);
+      for (const { perSecond, latencyMs } of own)
+        tell(
+          `pair ${pair + 1}, latency at ${perSecond}/s, ${subject.name}: p50 ${latencyMs.p50.toFixed(2)} ms, p99 ${latencyMs.p99.toFixed(2)} ms`,
+        );
+    }
+  }
+  return runs;
+}
+
+const FUNCTIONS_SHOWN = 30;
+
+function profileLines(folder: string): string {
+  const top = selfTimes(readProfile(folder)).slice(0, FUNCTIONS_SHOWN);
+  const lines = top.map(({ name, share }) => `${(share * 100).toFixed(1).padStart(5)} %  ${name}`);
+  return `\nthe daemon's own time by function, of all it was busy (${folder}):\n${lines.join('\n')}\n`;
+}
+
+function tell(line: string): void {
+  process.stderr.write(`${line}\n`);
+}

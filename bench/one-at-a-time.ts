@@ -1,0 +1,193 @@
+import { AmqpBroker } from '../src/broker/connection.ts';
+import type { ConsumerChannel, Consumption, Delivery } from '../src/broker/types.ts';
+import { systemClock } from '../src/clock.ts';
+import type { Config } from '../src/config-schema.ts';
+import { jobQueue, QUEUE } from '../src/contracts/names.ts';
+import { admit } from '../src/dispatcher/admit.ts';
+import { dispatch } from '../src/dispatcher/dispatch.ts';
+import { requestDocument, routingEntry } from '../src/dispatcher/documents.ts';
+import { FleetConsumer } from '../src/dispatcher/fleet-consumer.ts';
+import { lock } from '../src/dispatcher/lock.ts';
+import { Replier } from '../src/dispatcher/replies.ts';
+import { reserve } from '../src/dispatcher/reserve.ts';
+import { attemptDocument, resultReply } from '../src/dispatcher/result-documents.ts';
+import { settle } from '../src/dispatcher/settle.ts';
+import type { Arrival, WaitingRoom } from '../src/dispatcher/types.ts';
+import { verify } from '../src/dispatcher/verify.ts';
+import { CreditLocksPg } from '../src/ledger/credit-locks.ts';
+import { SettlementsPg } from '../src/ledger/settlements.ts';
+import { DirectoryPg } from '../src/network/directory.ts';
+import { createLog } from '../src/ops/log.ts';
+import { PrometheusMetrics } from '../src/ops/metrics.ts';
+import { Database } from '../src/postgres/database.ts';
+import { MongoConnection } from '../src/traces/mongo.ts';
+import { MongoTraceSink } from '../src/traces/sink.ts';
+import { TraceSpool } from '../src/traces/spool.ts';
+import { MongoTraceStore } from '../src/traces/store.ts';
+import { FleetRedis } from '../src/workers/redis.ts';
+import { RedisFleetRegistry } from '../src/workers/registry.ts';
+import { RedisSlotLeases } from '../src/workers/slot-leases.ts';
+import { serveParent } from './child.ts';
+import { MODEL } from './names.ts';
+
+/**
+ * The same product as most would write it first: each job on its own, 32 at a time. Every step is the product's own stage
+ * with a batch of one: one script call, one transaction, one publish and its confirm, one insert, one acknowledgement. So the
+ * two differ in nothing but that these jobs share none of it.
+ */
+
+/** Jobs in flight, and results: the consumers' prefetch. */
+const LANES = 32;
+/** PostgreSQL connections of each role: more than eight were slower for single transactions. */
+const CONNECTIONS = 8;
+
+class OneAtATime {
+  readonly #broker: AmqpBroker;
+  readonly #directory: DirectoryPg;
+  readonly #slots: RedisSlotLeases;
+  readonly #locks: CreditLocksPg;
+  readonly #settlements: SettlementsPg;
+  readonly #traces: MongoTraceSink;
+  readonly #traceStore: MongoTraceStore;
+  readonly #replier: Replier;
+  readonly #fleet: FleetConsumer;
+  readonly #parts: readonly { start(): Promise<void> }[];
+  readonly #metrics = new PrometheusMetrics();
+  readonly #config: Config;
+  #channel: ConsumerChannel | null = null;
+  #consumptions: Consumption[] = [];
+
+  constructor(config: Config) {
+    this.#config = config;
+    const log = createLog({ level: 'warn' }, 2);
+    const clock = systemClock;
+    const { servers } = config;
+    const bounds = { ...config.ledger, ...servers, connectionsMax: CONNECTIONS };
+    const dispatcher = new Database({ ...bounds, url: servers.postgresUrl }, log);
+    const settler = new Database({ ...bounds, url: servers.postgresSettlerUrl ?? '' }, log);
+    this.#broker = new AmqpBroker({
+      ...config.broker,
+      ...servers,
+      url: servers.amqpUrl,
+      name: 'bench one at a time',
+      bounds: config.broker,
+      log,
+      clock,
+    });
+    const { publisher } = this.#broker;
+    const redis = new FleetRedis(servers, config.fleet, log);
+    // A pool of connections as large as the lanes, so that no insert waits for another.
+    const traces = { ...config.traces, connectionsMax: LANES };
+    const mongo = new MongoConnection({ servers, traces }, log);
+    this.#directory = new DirectoryPg(config.directory, clock, log, dispatcher);
+    this.#slots = new RedisSlotLeases(redis);
+    this.#locks = new CreditLocksPg(config.ledger, log, dispatcher);
+    this.#settlements = new SettlementsPg(log, settler);
+    this.#traces = new MongoTraceSink(log, this.#metrics, mongo, new TraceSpool(config.traces, publisher));
+    this.#traceStore = new MongoTraceStore(mongo);
+    const shared = { publisher, traces: this.#traces, clock, log, metrics: this.#metrics };
+    this.#replier = new Replier({ ...shared, bounds: config.line });
+    const registry = new RedisFleetRegistry(redis, config.fleet, () => true);
+    this.#fleet = new FleetConsumer({
+      ...shared,
+      broker: this.#broker,
+      registry,
+      directory: this.#directory,
+    });
+    this.#parts = [this.#directory, this.#broker, redis, mongo, this.#fleet];
+  }
+
+  async start(): Promise<void> {
+    for (const part of this.#parts) await part.start();
+  }
+
+  async begin(): Promise<void> {
+    this.#channel ??= await this.#broker.openChannel(() => undefined);
+    const consume = async (queue: string, take: (delivery: Delivery) => Promise<void>): Promise<void> => {
+      const consumption = await this.#channel?.consume(queue, LANES, (delivery) => void take(delivery));
+      if (consumption) this.#consumptions.push(consumption);
+    };
+    await consume(QUEUE.results, (delivery) => this.#settle(delivery));
+    await consume(jobQueue(MODEL, 'interactive'), (delivery) => this.#dispatch(delivery));
+  }
+
+  async end(): Promise<void> {
+    const consumptions = this.#consumptions;
+    this.#consumptions = [];
+    await Promise.all(consumptions.map((consumption) => consumption.cancel()));
+  }
+
+  async #dispatch(delivery: Delivery): Promise<void> {
+    const arrival: Arrival = {
+      delivery,
+      source: 'pool',
+      priority: 'interactive',
+      room: NO_ROOM,
+      parsed: null,
+      asked: 0,
+      isPoison: false,
+    };
+    const digestKey = Buffer.from(this.#config.secrets.digestKey);
+    const admission = admit(arrival, { directory: this.#directory, digestKey });
+    if (admission.kind !== 'admitted') throw new Error(`a job was not admitted: ${admission.kind}`);
+    const reserved = await reserve([admission.admitted], this.#slots);
+    const locked = await lock(reserved.on, {
+      locks: this.#locks,
+      traceStore: this.#traceStore,
+      clock: systemClock,
+      metrics: this.#metrics,
+    });
+    const { publisher } = this.#broker;
+    const sent = await dispatch(locked.on, { publisher, clock: systemClock });
+    const [dispatched] = sent.on;
+    if (dispatched === undefined) throw new Error('a job was not dispatched');
+    const atMs = systemClock.nowMs();
+    const routing = routingEntry(dispatched, atMs);
+    await this.#traces.writeRequests([requestDocument(admission.admitted, atMs, routing)]);
+    delivery.acknowledge();
+  }
+
+  async #settle(delivery: Delivery): Promise<void> {
+    const bounds = this.#config.results;
+    const verified = await verify([delivery], { directory: this.#directory, bounds, random: Math.random });
+    const settled = await settle(verified.on, this.#settlements);
+    const [one] = settled.on;
+    if (one === undefined) throw new Error('a result was not settled');
+    const { job, attempt, node, session } = one.verified.result;
+    await this.#slots.releaseBatch([{ jobId: job, attempt, node, session }]);
+    const reply = resultReply(one, this.#directory);
+    if (reply) await this.#replier.send([reply]);
+    await this.#traces.writeAttempts([attemptDocument(one)]);
+    delivery.acknowledge();
+  }
+}
+
+/** There is a slot for every job of a bench. */
+const NO_ROOM: WaitingRoom = {
+  hold: () => {
+    throw new Error('no slot');
+  },
+  placed: () => undefined,
+  left: () => undefined,
+};
+
+let line: OneAtATime | null = null;
+
+/** What the bench may ask of this process. */
+const methods = {
+  async start(config: Config): Promise<void> {
+    line = new OneAtATime(config);
+    await line.start();
+  },
+  async begin(): Promise<void> {
+    await line?.begin();
+  },
+  async end(): Promise<void> {
+    await line?.end();
+  },
+};
+
+/** This process's methods, for `Child`. */
+export type OneAtATimeMethods = typeof methods;
+
+serveParent(methods);

@@ -1,0 +1,138 @@
+import { type ChannelModel, connect, type ConsumeMessage } from 'amqplib';
+import { EXCHANGE, jobQueue, QUEUE } from '../src/contracts/names.ts';
+import type { ReplyMessage } from '../src/contracts/reply.ts';
+import { serveParent } from './child.ts';
+import { MODEL, NODES, REPLY_QUEUE } from './names.ts';
+
+/**
+ * The bare relay: what moving these messages costs when nothing is done to them. It consumes a quorum queue with prefetch
+ * 500, publishes each message, persistent and mandatory, to the next hop with at most 2,000 unconfirmed, and acknowledges the
+ * source, in multiples, when the broker has confirmed. As safe against a crash as the product; it looks at no message.
+ */
+
+const PREFETCH = 500;
+const UNCONFIRMED_MAX = 2_000;
+
+/** Where a message goes next; `n` counts from 0. */
+interface Next {
+  readonly exchange: string;
+  readonly key: string;
+  readonly messageId: string;
+  readonly body: Buffer;
+}
+
+/** Relays from queue `from` until the returned function is called. */
+async function relay(
+  source: ChannelModel,
+  target: ChannelModel,
+  from: string,
+  next: (message: ConsumeMessage, n: number) => Next,
+): Promise<() => Promise<void>> {
+  const consuming = await source.createChannel();
+  const publishing = await target.createConfirmChannel();
+  const waiting: ConsumeMessage[] = [];
+  // Consumed and not acknowledged, in order; a message is confirmed when it is in `confirmed`.
+  let open: ConsumeMessage[] = [];
+  const confirmed = new Set<ConsumeMessage>();
+  let sent = 0;
+  let isAckDue = false;
+
+  const acknowledge = (): void => {
+    isAckDue = false;
+    let ready = 0;
+    for (const message of open) {
+      if (!confirmed.delete(message)) break;
+      ready += 1;
+    }
+    const last = open[ready - 1];
+    if (last === undefined) return;
+    open = open.slice(ready);
+    consuming.ack(last, true);
+    publishWaiting();
+  };
+  const publishWaiting = (): void => {
+    while (open.length < UNCONFIRMED_MAX) {
+      const message = waiting.shift();
+      if (message === undefined) return;
+      open.push(message);
+      const { exchange, key, messageId, body } = next(message, sent++);
+      publishing.publish(exchange, key, body, { persistent: true, mandatory: true, messageId }, (error) => {
+        if (error) throw new Error(`the relay got a nack for ${key}`);
+        confirmed.add(message);
+        if (!isAckDue) setImmediate(acknowledge);
+        isAckDue = true;
+      });
+    }
+  };
+
+  await consuming.prefetch(PREFETCH);
+  const { consumerTag } = await consuming.consume(from, (message) => {
+    if (message === null) throw new Error(`${from} is gone`);
+    waiting.push(message);
+    publishWaiting();
+  });
+  return async () => {
+    await consuming.cancel(consumerTag);
+    while (waiting.length + open.length > 0) await new Promise((resolve) => setImmediate(resolve));
+    await Promise.all([consuming.close(), publishing.close()]);
+  };
+}
+
+/** As long as a reply of the product; the relay makes none of its own. */
+const REPLY: ReplyMessage = {
+  v: 1,
+  job: '00000000-0000-7000-8000-000000000000',
+  state: 'succeeded',
+  output: { text: 'x'.repeat(440), finish_reason: 'stop' },
+  usage: { input_tokens: 180, output_tokens: 64 },
+  charged_micro: 37_200,
+  model_version: 1,
+  error: null,
+};
+const REPLY_BODY = Buffer.from(JSON.stringify(REPLY));
+
+function toNode({ content, properties }: ConsumeMessage, n: number): Next {
+  return {
+    exchange: EXCHANGE.dispatch,
+    key: NODES[n % NODES.length] ?? '',
+    messageId: `${properties.messageId}.1`,
+    body: content,
+  };
+}
+
+function toClient({ properties }: ConsumeMessage): Next {
+  const [job] = String(properties.messageId).split('.');
+  return { exchange: '', key: REPLY_QUEUE, messageId: `r-${job}`, body: REPLY_BODY };
+}
+
+let connections: { readonly source: ChannelModel; readonly target: ChannelModel } | null = null;
+let stops: (() => Promise<void>)[] = [];
+
+/** What the bench may ask of the relay process. */
+const methods = {
+  async connect(url: string): Promise<void> {
+    const [source, target] = await Promise.all([
+      connect(url, { noDelay: true }),
+      connect(url, { noDelay: true }),
+    ]);
+    connections = { source, target };
+  },
+  /** Takes jobs and results from now on. */
+  async begin(): Promise<void> {
+    if (connections === null) throw new Error('not connected');
+    const { source, target } = connections;
+    stops = await Promise.all([
+      relay(source, target, jobQueue(MODEL, 'interactive'), toNode),
+      relay(source, target, QUEUE.results, toClient),
+    ]);
+  },
+  async end(): Promise<void> {
+    await Promise.all(stops.map((stop) => stop()));
+    stops = [];
+  },
+};
+
+/** The relay process's methods, for `Child`. */
+export type RelayMethods = typeof methods;
+
+serveParent(methods);

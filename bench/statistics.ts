@@ -1,0 +1,67 @@
+/** Median and range of a few runs. */
+export interface Summary {
+  readonly n: number;
+  readonly median: number;
+  readonly min: number;
+  readonly max: number;
+}
+
+/** Latencies of one run, in milliseconds. */
+export interface Quantiles {
+  readonly n: number;
+  readonly p50: number;
+  readonly p95: number;
+  readonly p99: number;
+  readonly p999: number;
+  readonly max: number;
+}
+
+/** The value below which a share of `sorted` lies, by the nearest rank; NaN of nothing. */
+export function quantile(sorted: Float64Array | readonly number[], share: number): number {
+  const rank = Math.max(1, Math.ceil(share * sorted.length));
+  return sorted[rank - 1] ?? Number.NaN;
+}
+
+/** Median (of an even number: the mean of the two in the middle) and range. Throws on nothing: there is no such figure. */
+export function summarize(values: readonly number[]): Summary {
+  const sorted = values.toSorted((a, b) => a - b);
+  const [min] = sorted;
+  const max = sorted.at(-1);
+  if (min === undefined || max === undefined) throw new RangeError('no values to summarize');
+  const middle = sorted.length / 2;
+  const low = sorted[Math.ceil(middle) - 1] ?? min;
+  const high = sorted[Math.floor(middle)] ?? max;
+  return { n: sorted.length, median: (low + high) / 2, min, max };
+}
+
+/** Quantiles of latencies in milliseconds. */
+export function quantilesOf(values: readonly number[]): Quantiles {
+  const sorted = Float64Array.from(values).toSorted();
+  return {
+    n: sorted.length,
+    p50: quantile(sorted, 0.5),
+    p95: quantile(sorted, 0.95),
+    p99: quantile(sorted, 0.99),
+    p999: quantile(sorted, 0.999),
+    max: quantile(sorted, 1),
+  };
+}
+
+/** How far the runs of a series lie apart, as a share of their median. */
+export function spread({ median, min, max }: Summary): number {
+  return (max - min) / median;
+}
+
+/**
+ * Divides run by run: what one pair measured within a minute is compared, not medians of minutes apart, because the machine
+ * drifts more than the two differ. Throws unless both have the same number of runs.
+ */
+export function pairedRatios(over: readonly number[], under: readonly number[]): number[] {
+  if (over.length !== under.length) throw new RangeError(`${over.length} runs against ${under.length}`);
+  return over.map((value, i) => value / (under[i] ?? Number.NaN));
+}
+
+/** Who runs when: `names` in order for the first pair, backwards for the second, and so on (A B B A). */
+export function alternating<T>(names: readonly T[], pair: number): readonly T[] {
+  return pair % 2 === 0 ? names : names.toReversed();
+}

@@ -1,0 +1,118 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { jobQueue } from '../src/contracts/names.ts';
+import { until } from '../test/support/until.ts';
+import { Child } from './child.ts';
+import { startDaemon, type OnWarning } from './daemon.ts';
+import type { FleetMethods } from './fleet.ts';
+import { makeJobs } from './jobs.ts';
+import type { Client } from './load.ts';
+import { MODEL } from './names.ts';
+import type { OneAtATimeMethods } from './one-at-a-time.ts';
+import type { RelayMethods } from './relay.ts';
+
+/** Who is measured. */
+export const SUBJECTS = ['relay', 'tollgate', 'one at a time'] as const;
+export type SubjectName = (typeof SUBJECTS)[number];
+
+/** One way to bring jobs to nodes, at rest until it is told to begin. */
+export interface Subject {
+  readonly name: SubjectName;
+  readonly client: Client;
+  /** The process that does the work. */
+  readonly pid: number;
+  /** Puts a backlog into its queue while it consumes nothing; resolves when all of it is there. */
+  fill(jobs: number): Promise<void>;
+  /** Lets it take jobs. */
+  begin(): Promise<void>;
+  /** Ends what `begin` began, when all is done. */
+  end(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+type Adopt = (pid: number) => void;
+
+const QUEUE_NAME = jobQueue(MODEL, 'interactive');
+
+async function fillQueue(client: Client, jobs: number): Promise<void> {
+  const { ready } = await client.count(QUEUE_NAME);
+  await client.publish(makeJobs(jobs - ready));
+}
+
+/** The bare relay, in a world that is a vhost only. */
+export async function relaySubject(client: Client, adopt: Adopt): Promise<Subject> {
+  const child = new Child<RelayMethods>('relay.ts', adopt);
+  await child.call('connect', client.world.servers.amqpUrl);
+  return {
+    name: 'relay',
+    client,
+    pid: child.pid,
+    fill: (jobs) => fillQueue(client, jobs),
+    begin: () => child.call('begin'),
+    end: () => child.call('end'),
+    stop: () => child.stop(),
+  };
+}
+
+/** The naive version, in a world of its own. Its fleet stays: the queue is consumed only between `begin` and `end`. */
+export async function oneAtATimeSubject(
+  client: Client,
+  fleet: Child<FleetMethods>,
+  adopt: Adopt,
+): Promise<Subject> {
+  const { name, config } = client.world;
+  const child = new Child<OneAtATimeMethods>('one-at-a-time.ts', adopt);
+  await child.call('start', config);
+  return {
+    name: 'one at a time',
+    client,
+    pid: child.pid,
+    fill: async (jobs) => {
+      await fillQueue(client, jobs);
+      await fleet.call('hello', name);
+      await sleep(HELLO_MS);
+    },
+    begin: () => child.call('begin'),
+    end: async () => {
+      await child.call('end');
+      await fleet.call('bye', name);
+    },
+    stop: () => child.stop(),
+  };
+}
+
+/** Until the hellos of a fleet have reached Redis, generously: only the naive version has no other way to know. */
+const HELLO_MS = 300;
+/** Jobs that make an open pool pause: more than a wake-up lets try again at once. They are redelivered, a few of thousands. */
+const PAUSE_JOBS = 100;
+/** A coordinator gives up a pool without a free slot after `line.pauseAfterMs`, 1 s. */
+const PAUSE_MS_MAX = 10_000;
+
+/**
+ * `tollgate serve` itself. It takes jobs while there are workers and not before, so what begins a run is the fleet's hello, and
+ * its bye ends it. A pool that has just lost its workers is still open: some jobs, which find no slot, make it pause.
+ */
+export async function tollgateSubject(
+  client: Client,
+  fleet: Child<FleetMethods>,
+  options: { readonly adopt: Adopt; readonly profile: string | null; readonly onWarning: OnWarning },
+): Promise<Subject> {
+  const { name } = client.world;
+  const daemon = await startDaemon(client.world, options.profile, options.adopt, options.onWarning);
+  const isPaused = async (): Promise<boolean> => {
+    const { ready, consumers } = await client.count(QUEUE_NAME);
+    return ready === PAUSE_JOBS && consumers === 0;
+  };
+  return {
+    name: 'tollgate',
+    client,
+    pid: daemon.pid,
+    fill: async (jobs) => {
+      await fillQueue(client, PAUSE_JOBS);
+      await until(isPaused, 'the pool without workers to pause', { timeoutMs: PAUSE_MS_MAX });
+      await fillQueue(client, jobs);
+    },
+    begin: () => fleet.call('hello', name),
+    end: () => fleet.call('bye', name),
+    stop: () => daemon.stop(),
+  };
+}

@@ -1,0 +1,163 @@
+import { randomBytes } from 'node:crypto';
+import { AmqpBroker } from '../src/broker/connection.ts';
+import { Management } from '../src/broker/management.ts';
+import { nodePermissions, publisherPermissions } from '../src/broker/permissions.ts';
+import { systemClock } from '../src/clock.ts';
+import { loadConfig } from '../src/config.ts';
+import type { Config } from '../src/config-schema.ts';
+import { nodeUser, publisherUser } from '../src/contracts/names.ts';
+import { newUuidV7 } from '../src/ids.ts';
+import { Accounts } from '../src/ledger/accounts.ts';
+import { Models } from '../src/network/models.ts';
+import { Nodes } from '../src/network/nodes.ts';
+import { Database } from '../src/postgres/database.ts';
+import { migrate } from '../src/postgres/migrate.ts';
+import { ensureCollections } from '../src/traces/collections.ts';
+import { generateNodeKey, rawPublicKey } from '../src/workers/agent/keys.ts';
+import { databaseOptions, quietLog } from '../test/support/ledger.ts';
+import { isolatedServers, type Teardown, type TestServers } from '../test/support/servers.ts';
+import { ACCOUNTS, MODEL, NODES, PUBLISHER, REPLY_QUEUE } from './names.ts';
+
+const REPLY_QUEUE_UNUSED_MS = 3_600_000;
+
+const CREDIT_MICRO = 1_000_000_000_000n;
+
+/** Broker users are the whole broker's, so one password serves all worlds of a run. */
+const password = randomBytes(16).toString('hex');
+/** Identity keys of the nodes, PKCS #8 PEM, the same in all worlds. */
+const keys = new Map(NODES.map((node) => [node, generateNodeKey()]));
+
+/**
+ * A place of its own on the same servers: a vhost with the product's exchanges and queues, and, where a whole Tollgate
+ * lives in it, databases with accounts, publisher, model and nodes.
+ */
+export interface World {
+  readonly name: string;
+  readonly servers: TestServers;
+  /** Complete where the world has all four servers; its bounds are the product's defaults. */
+  readonly config: Config;
+  /** For what a bench declares and reads. */
+  readonly admin: AmqpBroker;
+}
+
+/** A node as the fleet speaks for it. */
+export interface BenchNode {
+  readonly id: string;
+  readonly amqpUrl: string;
+  readonly keyPem: string;
+}
+
+/** Makes a world; it is removed when `t` ends. Without `hasStores` it is a vhost only. */
+export async function makeWorld(t: Teardown, name: string, hasStores: boolean): Promise<World> {
+  const needs = hasStores
+    ? ({ postgres: true, redis: true, amqp: true, mongo: true } as const)
+    : ({ amqp: true } as const);
+  const servers = await isolatedServers(t, needs);
+  const config = loadConfig({ flags: settingsOf(servers, hasStores), env: {}, needs: [] });
+  if (hasStores) await fillStores(servers, config);
+  const admin = new AmqpBroker({
+    ...config.broker,
+    ...config.servers,
+    url: servers.amqpUrl,
+    name: `bench ${name}`,
+    bounds: config.broker,
+    setup: (topology) => topology.declareCore(),
+    log: quietLog,
+    clock: systemClock,
+  });
+  await admin.start();
+  t.after(() => admin.stop());
+  await admin.topology.declarePool(MODEL);
+  for (const node of NODES) await admin.topology.declareNode(node);
+  await admin.topology.declareReplyQueue(REPLY_QUEUE, REPLY_QUEUE_UNUSED_MS);
+  await addUsers(t, servers);
+  return { name, servers, config, admin };
+}
+
+/** The nodes with their logins in this world. */
+export function nodesOf(world: World): BenchNode[] {
+  return [...keys].map(([id, key]) => ({
+    id,
+    amqpUrl: amqpUrlAs(world, nodeUser(id)),
+    keyPem: key.export({ type: 'pkcs8', format: 'pem' }).toString(),
+  }));
+}
+
+/** The URL by which `user` connects to this world. */
+export function amqpUrlAs({ servers }: World, user: string): string {
+  const url = new URL(servers.amqpUrl);
+  url.username = user;
+  url.password = password;
+  return url.href;
+}
+
+/** The environment of a coordinator of this world. Nothing but addresses: every bound stays at its default. */
+export function serveEnvironment({ servers, config }: World): Record<string, string> {
+  return {
+    TOLLGATE_POSTGRES_URL: config.servers.postgresUrl,
+    TOLLGATE_POSTGRES_SETTLER_URL: config.servers.postgresSettlerUrl ?? '',
+    TOLLGATE_REDIS_URL: servers.redisUrl,
+    TOLLGATE_AMQP_URL: servers.amqpUrl,
+    TOLLGATE_MONGO_URL: servers.mongoUrl,
+    TOLLGATE_DIGEST_KEY: config.secrets.digestKey,
+    TOLLGATE_FLEET_KEY_PREFIX: config.fleet.keyPrefix,
+    TOLLGATE_HTTP_PORT: '0',
+  };
+}
+
+function settingsOf(servers: TestServers, hasStores: boolean): Record<string, string> {
+  const amqp = { 'servers.amqpUrl': servers.amqpUrl, 'fleet.keyPrefix': servers.keyPrefix };
+  if (!hasStores) return amqp;
+  return {
+    ...amqp,
+    'servers.postgresUrl': databaseOptions(servers.postgresAdminUrl, 'tollgate_dispatcher').url,
+    'servers.postgresSettlerUrl': databaseOptions(servers.postgresAdminUrl, 'tollgate_settler').url,
+    'servers.redisUrl': servers.redisUrl,
+    'servers.mongoUrl': servers.mongoUrl,
+    'secrets.digestKey': randomBytes(32).toString('hex'),
+  };
+}
+
+async function fillStores(servers: TestServers, config: Config): Promise<void> {
+  await migrate({ url: servers.postgresAdminUrl }, quietLog);
+  await ensureCollections(config.servers);
+  const db = new Database(databaseOptions(servers.postgresAdminUrl, null), quietLog);
+  try {
+    await new Models(db).add({
+      name: MODEL,
+      inputPriceMicro: 100_000_000n,
+      outputPriceMicro: 300_000_000n,
+      inputTokensMax: 8_192,
+      outputTokensMax: 4_096,
+      timeoutMsMax: 600_000,
+    });
+    const accounts = new Accounts(db);
+    await accounts.addPublisher(PUBLISHER);
+    for (const account of ACCOUNTS) {
+      await accounts.create(account);
+      await accounts.addNamespace(`${account}/prod`);
+      await accounts.entitle(PUBLISHER, account);
+      await accounts.topUp(newUuidV7(), account, CREDIT_MICRO);
+    }
+    const nodes = new Nodes(db);
+    for (const [id, key] of keys) {
+      const publicKey = rawPublicKey(key);
+      await nodes.register({ id, owner: 'bench', publicKey, models: [MODEL], lifecycle: 'active' });
+    }
+  } finally {
+    await db.close();
+  }
+}
+
+async function addUsers(t: Teardown, { amqpAdminUrl, vhost }: TestServers): Promise<void> {
+  const management = new Management({ url: amqpAdminUrl, vhost, requestMsMax: 10_000 });
+  const publisher = publisherUser(PUBLISHER);
+  const users = new Map([
+    [publisher, publisherPermissions(publisher)],
+    ...NODES.map((node) => [nodeUser(node), nodePermissions(node)] as const),
+  ]);
+  for (const [user, permissions] of users) {
+    await management.createUser(user, password, permissions);
+    t.after(() => management.deleteUser(user));
+  }
+}
