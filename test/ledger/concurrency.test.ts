@@ -4,6 +4,7 @@ import { newUuidV7 } from '../../src/ids.ts';
 import { CreditLocksPg } from '../../src/ledger/credit-locks.ts';
 import type { LockAnswer, LockRequest } from '../../src/ledger/types.ts';
 import { endUnlockedRequest, ledgerConfig, quietLog, testLedger } from '../support/ledger.ts';
+import { until } from '../support/until.ts';
 
 const kindsOf = (answers: readonly LockAnswer[]) => answers.map((answer) => answer.kind);
 
@@ -134,6 +135,10 @@ await t.test('a deadlock is repeated until it passes', async (t) => {
   await ledger.sql('begin');
   await ledger.sql('select from credits.accounts where id = $1 for update', [accountId]);
   const locking = ledger.locks.lockBatch([ledger.lockRequest(), ledger.lockRequest({ accountId })]);
+  await until(
+    async () => (await ledger.sql('select from pg_locks where not granted')).length > 0,
+    'the batch to wait for the second account with the first in its hands',
+  );
   const wrong = ledger
     .sql('select from credits.accounts where id = $1 for update', [ledger.accountId])
     .catch((error: unknown) => error);

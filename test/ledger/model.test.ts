@@ -51,9 +51,7 @@ function lock(sizes: readonly number[], account: number, replays: readonly numbe
     const fresh = sizes.map((tokens) =>
       ledger.lockRequest({ accountId, inputTokensMax: tokens, outputTokensMax: tokens }),
     );
-    const old = [...new Set(replays.map((i) => model.jobs[i % Math.max(1, model.jobs.length)]))].filter(
-      (job) => job !== undefined,
-    );
+    const old = [...new Set(replays.map((i) => model.jobs.at(-1 - i)))].filter((job) => job !== undefined);
     const answers = await ledger.locks.lockBatch([...old.map((job) => job.request), ...fresh]);
     for (const [i, job] of old.entries()) {
       const answer = answers[i];
@@ -71,7 +69,7 @@ function lock(sizes: readonly number[], account: number, replays: readonly numbe
 /** Sends a result for some job, whatever state it is in: twice the limits at most, so that the cap is met too. */
 function settle(pick: number, share: number, tag: number, isStale: boolean, completed: boolean): Step {
   return async (ledger, model) => {
-    const job = model.jobs[pick % Math.max(1, model.jobs.length)];
+    const job = model.jobs.at(-1 - pick);
     if (job === undefined) return;
     const tokens = Math.floor(job.request.inputTokensMax * share);
     const digest = digestOf(tag, job.request.jobId);
@@ -101,7 +99,7 @@ function settle(pick: number, share: number, tag: number, isStale: boolean, comp
 
 function end(pick: number): Step {
   return async (ledger, model) => {
-    const job = model.jobs[pick % Math.max(1, model.jobs.length)];
+    const job = model.jobs.at(-1 - pick);
     if (job === undefined) return;
     const { jobId, node, session } = job.request;
     const [answer] = await ledger.locks.endJobs([
@@ -114,7 +112,7 @@ function end(pick: number): Step {
 
 function sweep(pick: number): Step {
   return async (ledger, model) => {
-    const job = model.jobs[pick % Math.max(1, model.jobs.length)];
+    const job = model.jobs.at(-1 - pick);
     if (job?.state === 'locked') {
       await ledger.sql(`update jobs.jobs set deadline = now() - interval '1 s' where id = $1`, [
         job.request.jobId,
@@ -168,7 +166,8 @@ async function check(ledger: TestLedger, model: Model): Promise<void> {
   }
 }
 
-const index = fc.nat({ max: 60 });
+/** How far back from the newest job; beyond the first there is none, and the step does nothing. */
+const index = fc.nat({ max: 30 });
 const account = fc.nat({ max: 1 });
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
@@ -220,6 +219,6 @@ await t.test('free + held + captured is constant under any order of operations',
     { numRuns: RUNS, endOnFailure: true },
   );
   const states = new Set(model.jobs.map((job) => job.state));
-  t.same([...states].toSorted(), ['failed', 'locked', 'refused', 'succeeded'], 'every state was met');
+  t.same(states, new Set(['failed', 'locked', 'refused', 'succeeded']), 'every state was met');
   t.ok(model.jobs.length > 100, `${model.jobs.length} jobs`);
 });
