@@ -56,7 +56,8 @@ const RATIOS: Readonly<
 const CPU_IN_THE_END: Target = { atMost: 1.6 };
 const LATENCY_IN_THE_END: Target = { atMost: 2.5 };
 
-const TITLES = { dispatch: 'saturated dispatch', life: 'full life' } as const;
+/** Kinds of saturated runs as the report calls them. */
+export const TITLES = { dispatch: 'saturated dispatch', life: 'full life' } as const;
 
 function comparison(name: string, unit: string, values: readonly number[]): Figure {
   return { name, unit, value: summarize(values), now: null, inTheEnd: null };

@@ -7,7 +7,7 @@ import type { Teardown } from '../test/support/servers.ts';
 import { type HotpathOptions, hotpathOptions } from './arguments.ts';
 import { Child } from './child.ts';
 import type { Members } from './cpu.ts';
-import { disturbances, figuresOf, holds, type Run } from './figures.ts';
+import { disturbances, figuresOf, type Run } from './figures.ts';
 import type { FleetMethods } from './fleet.ts';
 import { connectClient } from './load.ts';
 import { readMachine } from './machine.ts';
@@ -29,8 +29,8 @@ export async function hotpath(argv: readonly string[]): Promise<void> {
   const options = hotpathOptions(argv);
   const findings = await withStack((stack) => measure(stack, options, argv));
   if (options.json !== null) {
-    const figures = figuresOf(findings.runs).map((figure) => ({ ...figure, holds: holds(figure) }));
-    const all = { ...findings, figures, disturbances: disturbances(findings.runs) };
+    const { runs } = findings;
+    const all = { ...findings, figures: figuresOf(runs), disturbances: disturbances(runs) };
     writeFileSync(options.json, `${JSON.stringify(all, null, 1)}\n`);
   }
   process.stdout.write(`${reportLines(findings).join('\n')}\n`);

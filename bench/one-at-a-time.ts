@@ -23,7 +23,6 @@ import { Database } from '../src/postgres/database.ts';
 import { MongoConnection } from '../src/traces/mongo.ts';
 import { MongoTraceSink } from '../src/traces/sink.ts';
 import { TraceSpool } from '../src/traces/spool.ts';
-import { MongoTraceStore } from '../src/traces/store.ts';
 import { FleetRedis } from '../src/workers/redis.ts';
 import { RedisFleetRegistry } from '../src/workers/registry.ts';
 import { RedisSlotLeases } from '../src/workers/slot-leases.ts';
@@ -48,7 +47,6 @@ class OneAtATime {
   readonly #locks: CreditLocksPg;
   readonly #settlements: SettlementsPg;
   readonly #traces: MongoTraceSink;
-  readonly #traceStore: MongoTraceStore;
   readonly #replier: Replier;
   readonly #fleet: FleetConsumer;
   readonly #parts: readonly { start(): Promise<void> }[];
@@ -84,7 +82,6 @@ class OneAtATime {
     this.#locks = new CreditLocksPg(config.ledger, log, dispatcher);
     this.#settlements = new SettlementsPg(log, settler);
     this.#traces = new MongoTraceSink(log, this.#metrics, mongo, new TraceSpool(config.traces, publisher));
-    this.#traceStore = new MongoTraceStore(mongo);
     const shared = { publisher, traces: this.#traces, clock, log, metrics: this.#metrics };
     this.#replier = new Replier({ ...shared, bounds: config.line });
     const registry = new RedisFleetRegistry(redis, config.fleet, () => true);
@@ -133,7 +130,6 @@ class OneAtATime {
     const reserved = await reserve([admission.admitted], this.#slots);
     const locked = await lock(reserved.on, {
       locks: this.#locks,
-      traceStore: this.#traceStore,
       clock: systemClock,
       metrics: this.#metrics,
     });

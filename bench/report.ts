@@ -6,6 +6,7 @@ import {
   holds,
   type Run,
   type Target,
+  TITLES,
 } from './figures.ts';
 import type { Machine } from './machine.ts';
 import type { Setting } from './settings.ts';
@@ -63,8 +64,8 @@ export function reportLines(findings: Findings): string[] {
     '  quorum source, durable classic node queues, persistent messages: as strong as stated in all runs',
     '',
     ...columns([
-      ['figure', pairs === 1 ? 'one run' : 'median (range)', 'target', 'holds'],
-      ...figures.map(row),
+      ['figure', pairs === 1 ? 'one run' : 'median (range)', 'now', 'holds', 'in the end', 'holds'],
+      ...figures.map(rowOf),
     ]),
     '',
     ...cpuLines(runs),
@@ -72,31 +73,26 @@ export function reportLines(findings: Findings): string[] {
   ];
 }
 
-function row(figure: Figure): string[] {
-  const { name, unit, value, target } = figure;
-  const reached = holds(figure);
-  const verdict = reached === null ? '' : reached ? 'yes' : target?.isForNow ? 'NO' : 'not yet';
-  return [name, `${shownSummary(value)} ${unit}`, target === null ? '' : shownTarget(target), verdict];
+function rowOf({ name, unit, value, now, inTheEnd }: Figure): string[] {
+  const judged = (target: Target | null, otherwise: string) =>
+    target === null ? ['', ''] : [shownTarget(target), holds(value, target) ? 'yes' : otherwise];
+  return [name, `${shownSummary(value)} ${unit}`, ...judged(now, 'NO'), ...judged(inTheEnd, 'not yet')];
 }
 
-function shownTarget({ atLeast, atMost, isForNow }: Target): string {
-  const bound = atLeast === undefined ? `≤ ${atMost}` : `≥ ${atLeast}`;
-  return isForNow ? bound : `${bound} in the end`;
+function shownTarget(target: Target): string {
+  return 'atLeast' in target ? `≥ ${plain(target.atLeast)}` : `≤ ${plain(target.atMost)}`;
 }
 
+/** CPU of every process per job, one table for each kind of run. */
 function cpuLines(runs: readonly Run[]): string[] {
-  const rows: string[][] = [];
-  const columnsOf = (['dispatch', 'life'] as const).flatMap((kind) =>
-    SUBJECTS.map((subject) => ({ kind, subject, cpu: cpuPerJobUs(runs, kind, subject) })),
-  );
-  const filled = columnsOf.filter(({ cpu }) => Object.keys(cpu).length > 0);
-  if (filled.length === 0) return [];
-  const processes = [...new Set(filled.flatMap(({ cpu }) => Object.keys(cpu)))];
-  rows.push(['CPU per job, µs', ...filled.map(({ kind, subject }) => `${kind}: ${subject}`)]);
-  for (const process of processes)
-    rows.push([process, ...filled.map(({ cpu }) => plain(cpu[process] ?? Number.NaN))]);
-  rows.push(['all', ...filled.map(({ cpu }) => plain(sum(Object.values(cpu))))]);
-  return [...columns(rows), ''];
+  return (['dispatch', 'life'] as const).flatMap((kind) => {
+    const cpu = SUBJECTS.map((subject) => cpuPerJobUs(runs, kind, subject));
+    const processes = [...new Set(cpu.flatMap((one) => Object.keys(one)))];
+    if (processes.length === 0) return [];
+    const rows = processes.map((name) => [name, ...cpu.map((one) => plain(one[name] ?? Number.NaN))]);
+    const all = ['all', ...cpu.map((one) => plain(sum(Object.values(one))))];
+    return [...columns([[`CPU µs per ${TITLES[kind]}`, ...SUBJECTS], ...rows, all]), ''];
+  });
 }
 
 function sum(values: readonly number[]): number {
