@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 /**
- * Reads what `tap run --output-file` wrote and says how the tests went: `N passed, N failed[, N skipped]`, alone on the last
+ * Reads the TAP that `npm test` wrote and says how the tests went: `N passed, N failed[, N skipped]`, alone on the last
  * line. Exits 1 when one failed, when none passed, when the run itself failed, or when one was skipped that test/skips.json
  * does not list with its reason. Usage: count-tests.ts FILE STATUS_OF_THE_RUN
  */

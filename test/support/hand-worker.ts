@@ -22,6 +22,8 @@ export interface HandWorkerOptions {
   readonly slots: number;
   readonly models: readonly string[];
   readonly heartbeatMs: number;
+  /** False: it never takes anything from its queue. Default true. */
+  readonly isReading?: boolean;
 }
 
 /**
@@ -51,8 +53,9 @@ export class HandWorker {
 
   /** Consumes its queue as soon as that is declared, then says hello. */
   async start(): Promise<void> {
-    const { node, slots, heartbeatMs } = this.#options;
+    const { node, slots, heartbeatMs, isReading = true } = this.#options;
     await until(async () => {
+      if (!isReading) return true;
       const channel = await this.#broker.openChannel(() => undefined);
       await channel.consume(nodeQueue(node), slots, (delivery) => {
         this.held.push({ message: JSON.parse(delivery.body.toString()), delivery });

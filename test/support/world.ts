@@ -23,7 +23,7 @@ import { FleetRedis } from '../../src/workers/redis.ts';
 import { RedisFleetRegistry } from '../../src/workers/registry.ts';
 import { Books, metric } from './books.ts';
 import { TestClient } from './client.ts';
-import { HandWorker } from './hand-worker.ts';
+import { HandWorker, type HandWorkerOptions } from './hand-worker.ts';
 import { databaseOptions, quietLog } from './ledger.ts';
 import { isolatedServers, type Teardown, type TestServers } from './servers.ts';
 import { until } from './until.ts';
@@ -253,10 +253,12 @@ export class World {
     id: string,
     slots: number,
     models: readonly string[] = ['small'],
+    change: Pick<HandWorkerOptions, 'isReading'> = {},
   ): Promise<HandWorker> {
     const broker = await this.connectAs(nodeUser(id));
     const { heartbeatMs } = this.config.fleet;
-    const worker = new HandWorker({ node: id, slots, models, heartbeatMs }, this.#keyOf(id), broker);
+    const options = { node: id, slots, models, heartbeatMs, ...change };
+    const worker = new HandWorker(options, this.#keyOf(id), broker);
     this.#closing.push(async () => worker.fallSilent());
     await worker.start();
     return worker;
