@@ -165,7 +165,14 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
   const replier = new Replier({ publisher, traces, bounds: config.line, clock, log, metrics });
   const shared = { clock, log, metrics, directory, slots, traces, replier, stages, publisher, broker };
   const digestKey = Buffer.from(config.secrets.digestKey);
-  const line = new JobLine({ ...shared, bounds: config.line, digestKey, locks, traceStore });
+  const { topology } = broker;
+  const nodeQueues = new NodeQueues({
+    directory,
+    log,
+    declareNode: (node) => topology.declareNode(node),
+    forgetNode: (node) => topology.forgetNode(node),
+  });
+  const line = new JobLine({ ...shared, bounds: config.line, digestKey, locks, traceStore, nodeQueues });
   const budget = new ByteBudget(config.line.heldBytesMax);
   const declarePool = (pool: string) => broker.topology.declarePool(pool);
   const suspects = new Suspects(new RedisSuspectCounts(redis), config.line, clock, log);
@@ -198,7 +205,7 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
     replier,
     stages,
     health,
-    nodeQueues: new NodeQueues({ directory, log, declareNode: (node) => broker.topology.declareNode(node) }),
+    nodeQueues,
     unroutable: new SideIntake({ broker, line, suspects, log, metrics }, 'unroutable'),
     expired: new SideIntake({ broker, line, suspects, log, metrics }, 'expired'),
   };

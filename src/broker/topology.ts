@@ -190,6 +190,11 @@ export class Topology {
     return this.#declare(`node ${node}`, nodeDeclarations(node, this.#bounds));
   }
 
+  /** The queues of `node` turned out to be gone: the next `declareNode` makes them again. */
+  forgetNode(node: string): void {
+    this.#declared.delete(`node ${node}`);
+  }
+
   /** A publisher's own reply queue, deleted by the broker when unused for `unusedMs`. Idempotent; rejects as `declareCore`. */
   declareReplyQueue(queue: string, unusedMs: number): Promise<void> {
     return this.#declare(`reply ${queue}`, replyDeclarations(queue, unusedMs));

@@ -17,6 +17,7 @@ import { buryDead, countExits, farewell, replyToExits, traceBatch } from './leav
 import { InFlight } from './in-flight.ts';
 import { leaseOf, lock } from './lock.ts';
 import { type Ending, endUnlocked, lookUp } from './look-up.ts';
+import type { NodeQueues } from './node-queues.ts';
 import { PriorityQueue } from './priority-queue.ts';
 import type { Replier } from './replies.ts';
 import { reserve } from './reserve.ts';
@@ -34,6 +35,7 @@ export interface JobLineDeps {
   readonly slots: SlotLeases;
   readonly locks: CreditLocks;
   readonly publisher: Publisher;
+  readonly nodeQueues: Pick<NodeQueues, 'declareAgain'>;
   readonly traces: TraceSink;
   readonly traceStore: TraceStore;
   readonly replier: Replier;
@@ -235,6 +237,7 @@ export class JobLine {
 
   /** The node's queue is gone: the job ends here, its lock void, and the client hears that it may try again. */
   async #endReturned(batch: Batch, returned: readonly Locked[]): Promise<Exit[]> {
+    for (const node of new Set(returned.map((one) => one.node))) this.#deps.nodeQueues.declareAgain(node);
     const leases = returned.map(({ admitted, attempt, node, session }) => ({
       jobId: admitted.identity.jobId,
       attempt,

@@ -9,6 +9,8 @@ interface NodeQueuesDeps {
   readonly directory: Directory;
   /** Declares both queues of a node; may be called again and again. */
   readonly declareNode: (node: string) => Promise<void>;
+  /** Makes the next `declareNode` of a node ask the broker, though it was declared before. */
+  readonly forgetNode: (node: string) => void;
   readonly log: Log;
 }
 
@@ -24,6 +26,13 @@ export class NodeQueues implements Service {
 
   constructor(deps: NodeQueuesDeps) {
     this.#deps = deps;
+  }
+
+  /** A dispatch came back because the node's queue was deleted: without a new one every job given to that node would fail. */
+  declareAgain(node: string): void {
+    this.#deps.forgetNode(node);
+    this.#declared.delete(node);
+    this.#run();
   }
 
   async start(): Promise<void> {
