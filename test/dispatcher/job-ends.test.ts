@@ -1,0 +1,137 @@
+import { connect } from 'amqplib';
+import t from 'tap';
+import { nodeQueue } from '../../src/contracts/names.ts';
+import { until } from '../support/until.ts';
+import { type World, world } from '../support/world.ts';
+
+/** Jobs that are locked and get no good result: each ends once, its lock resolved, its slot free, its client told. */
+
+async function deleteQueue(tollgate: World, name: string): Promise<void> {
+  const connection = await connect(tollgate.servers.amqpUrl);
+  const channel = await connection.createChannel();
+  await channel.deleteQueue(name);
+  await connection.close();
+}
+
+await t.test('a job whose node has no queue ends at once: void, failed, retryable', async (t) => {
+  const tollgate = await world(t);
+  await deleteQueue(tollgate, nodeQueue('n1'));
+  const job = tollgate.job();
+  t.match(await tollgate.run(job), {
+    state: 'failed',
+    charged_micro: 0,
+    output: null,
+    error: { code: 'TG_NODE_UNREACHABLE', retryable: true },
+  });
+  t.match(await tollgate.books.job(job.id), {
+    state: 'failed',
+    code: 'TG_NODE_UNREACHABLE',
+    reply_owed: false,
+  });
+  t.same(await tollgate.books.transfersOf(job.id), ['lock', 'void']);
+  await tollgate.slotsAreFree();
+  await until(async () => (await tollgate.books.traces('attempts', job.id)).length === 1, 'the trace');
+  t.match(await tollgate.books.traces('requests', job.id), [
+    { routing: { node: 'n1', dispatched_at: null } },
+  ]);
+  t.match(await tollgate.books.traces('attempts', job.id), [
+    { outcome: 'lost', code: 'TG_NODE_UNREACHABLE' },
+  ]);
+  t.equal(await tollgate.metric('tollgate_jobs_ended_total', { state: 'failed' }), 1);
+  t.equal((await tollgate.run(tollgate.job())).state, 'succeeded', 'the node has a queue again');
+});
+
+await t.test('the jobs of a worker that falls silent are lost, and what it still says is late', async (t) => {
+  const tollgate = await world(t, { workers: 0 });
+  await tollgate.addNode('n1');
+  const worker = await tollgate.startHandWorker('n1', 4);
+  const jobs = [1, 2, 3].map(() => tollgate.job());
+  for (const job of jobs) await tollgate.send(job);
+  const held = await Promise.all(jobs.map((job) => worker.dispatched(job.id)));
+  worker.fallSilent();
+  for (const job of jobs) {
+    t.match(await tollgate.reply(job.id), {
+      state: 'failed',
+      charged_micro: 0,
+      error: { code: 'TG_WORKER_LOST', retryable: true },
+    });
+    t.same(await tollgate.books.transfersOf(job.id), ['lock', 'void']);
+    await until(async () => (await tollgate.books.job(job.id))?.reply_owed === false, 'the reply to be paid');
+    t.match(await tollgate.books.traces('attempts', job.id), [{ outcome: 'lost', result: null }]);
+  }
+  await tollgate.slotsAreFree();
+
+  const before = await tollgate.books.credits();
+  const [first] = held;
+  if (first === undefined) throw new Error('nothing was dispatched');
+  await worker.publish(worker.result(first.message));
+  await until(
+    async () => (await tollgate.books.events({ code: 'TG_RESULT_LATE' })).length === 1,
+    'the event of the late result',
+  );
+  t.equal(await tollgate.metric('tollgate_results_refused_total', { code: 'TG_RESULT_LATE' }), 1);
+  t.equal(await tollgate.books.credits(), before);
+  t.equal(tollgate.client.repliesTo(first.message.job).length, 1, 'one reply');
+});
+
+await t.test('a job past its deadline ends, though its worker is alive', async (t) => {
+  const tollgate = await world(t, {
+    workers: 0,
+    settings: {
+      'ledger.startWindowMs': 1_000,
+      'ledger.deadlineGraceMs': 0,
+      'ledger.statementMsMax': 400,
+      'ledger.lockWaitMsMax': 300,
+      'broker.confirmMsMax': 500,
+    },
+  });
+  await tollgate.addNode('n1');
+  const worker = await tollgate.startHandWorker('n1', 4);
+  const job = tollgate.job({ limits: { ...tollgate.job().limits, timeout_ms: 1_000 } });
+  await tollgate.send(job);
+  const held = await worker.dispatched(job.id);
+  t.match(await tollgate.reply(job.id), {
+    state: 'failed',
+    error: { code: 'TG_JOB_OVERDUE', retryable: true },
+  });
+  t.same(await tollgate.books.transfersOf(job.id), ['lock', 'expire']);
+  await until(async () => (await tollgate.books.traces('attempts', job.id)).length === 1, 'the trace');
+  t.match(await tollgate.books.traces('attempts', job.id), [{ outcome: 'expired', code: 'TG_JOB_OVERDUE' }]);
+  worker.drop(held);
+  await tollgate.slotsAreFree();
+});
+
+await t.test('a dispatch for an earlier session of the node is not run', async (t) => {
+  const tollgate = await world(t, { workers: 0 });
+  await tollgate.addNode('n1');
+  // Says hello and never reads its queue.
+  const before = await tollgate.startHandWorker('n1', 4, ['small'], { isReading: false });
+  const job = tollgate.job();
+  await tollgate.send(job);
+  await until(async () => (await tollgate.books.job(job.id))?.state === 'locked', 'the lock');
+  before.fallSilent();
+  await tollgate.startWorker('n1', 4);
+  t.match(await tollgate.reply(job.id), { state: 'failed', charged_micro: 0, error: { retryable: true } });
+  t.same(await tollgate.books.transfersOf(job.id), ['lock', 'void']);
+  t.equal((await tollgate.run(tollgate.job())).state, 'succeeded', 'the new session runs the next one');
+  await tollgate.slotsAreFree();
+});
+
+await t.test(
+  'a reply that cannot be delivered is an event, and the answer is there for who asks again',
+  async (t) => {
+    const tollgate = await world(t, { settings: { 'line.replyTryMsMax': 400 } });
+    const job = tollgate.job();
+    await tollgate.send(job, { replyTo: 'reply.p-web.nowhere' });
+    await until(
+      async () => (await tollgate.books.events({ code: 'TG_REPLY_UNDELIVERED' })).length === 1,
+      'the event',
+    );
+    t.equal(await tollgate.metric('tollgate_replies_total', { outcome: 'retried' }), 2);
+    t.equal(await tollgate.metric('tollgate_replies_total', { outcome: 'given_up' }), 1);
+    t.equal((await tollgate.books.job(job.id))?.state, 'succeeded', 'its job ended all the same');
+    const reply = await tollgate.run(job);
+    t.equal(reply.state, 'succeeded');
+    t.same(await tollgate.books.transfersOf(job.id), ['lock', 'capture']);
+  },
+);
