@@ -29,6 +29,7 @@ export class Keeper {
   /** Under the temporary directory; all data and logs of the stack are in it. */
   readonly folder: string;
   readonly #reaper: ChildProcess;
+  #isClosed = false;
 
   /** Makes the folder and starts the reaper. */
   constructor() {
@@ -50,8 +51,12 @@ export class Keeper {
     pipe?.on('error', () => {});
   }
 
-  /** Starts a command in a session of its own, its output appended to `logFile`; the stack's end is its end. */
+  /**
+   * Starts a command in a session of its own, its output appended to `logFile`; the stack's end is its end. Throws after
+   * `close`: a start that was called off must not leave a straggler.
+   */
   spawn(command: Command, logFile: string): ChildProcess {
+    if (this.#isClosed) throw new Error('the stack has been ended');
     const lastSignal = command.lastSignal ?? 'SIGKILL';
     const log = openSync(logFile, 'a');
     const options = { cwd: command.cwd, env: command.env, detached: true } as const;
@@ -86,6 +91,7 @@ export class Keeper {
 
   /** Ends all of it and waits until it is gone. Idempotent. */
   async close(): Promise<void> {
+    this.#isClosed = true;
     if (this.#reaper.exitCode !== null || this.#reaper.signalCode !== null) return;
     this.#reaper.ref();
     const exited = once(this.#reaper, 'exit');
