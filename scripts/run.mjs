@@ -17,7 +17,7 @@ const VERBS = {
   canaries: (args) => launch('test/canaries/run.ts', args, timings),
   check: async (args) => {
     const failed = await firstFailure([
-      ['biome', 'ci'],
+      ['biome', 'ci', ...(process.stdout.isTTY ? [] : ['--colors=off'])],
       ['oxlint', '--type-aware', '--deny-warnings'],
       ['tsc', '--noEmit'],
     ]);
