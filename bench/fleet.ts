@@ -39,9 +39,10 @@ interface Expectation {
   readonly answers: 'at once' | 'later';
 }
 
-/** What came. `lastMs`: when the last one did, on the machine's clock. */
+/** What came. `firstMs`, `lastMs`: when the first and the last one did, on the machine's clock. */
 export interface Arrivals {
   readonly jobs: number;
+  readonly firstMs: number;
   readonly lastMs: number;
   readonly duplicates: number;
 }
@@ -204,7 +205,8 @@ class Fleet {
 
   async arrived(): Promise<Arrivals> {
     await this.#done.promise;
-    return { jobs: this.#atMs.size, lastMs: this.#lastMs, duplicates: this.#duplicates };
+    const [firstMs = Number.NaN] = this.#atMs.values();
+    return { jobs: this.#atMs.size, firstMs, lastMs: this.#lastMs, duplicates: this.#duplicates };
   }
 
   /** When each job came, by its id. */

@@ -24,6 +24,8 @@ export interface SaturatedRun {
   readonly pair: number;
   readonly jobs: number;
   readonly ms: number;
+  /** Part of `ms`: until the first dispatch came. */
+  readonly firstMs: number;
   readonly perSecond: number;
   /** CPU of each process during the run, in milliseconds. */
   readonly cpuMs: CpuMs;
@@ -83,7 +85,8 @@ export async function saturatedRun(
   if (kind === 'dispatch') await answerHeld(ground, subject);
   await subject.end();
   const ms = endMs - startMs;
-  return { kind, subject: subject.name, pair, jobs, ms, perSecond: (jobs * 1_000) / ms, ...used };
+  const firstMs = arrivals.firstMs - startMs;
+  return { kind, subject: subject.name, pair, jobs, ms, firstMs, perSecond: (jobs * 1_000) / ms, ...used };
 }
 
 /** Publishes at a fixed rate for `seconds`, open loop. */

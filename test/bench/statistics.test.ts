@@ -1,0 +1,49 @@
+import t from 'tap';
+import {
+  alternating,
+  pairedRatios,
+  quantile,
+  quantilesOf,
+  spread,
+  summarize,
+} from '../../bench/statistics.ts';
+
+await t.test('the median of an even number of runs lies between the two in the middle', async (t) => {
+  t.same(summarize([5, 1, 3]), { n: 3, median: 3, min: 1, max: 5 });
+  t.same(summarize([4, 1, 3, 2]), { n: 4, median: 2.5, min: 1, max: 4 });
+  t.same(summarize([7]), { n: 1, median: 7, min: 7, max: 7 });
+});
+
+await t.test('nothing has no median', async (t) => {
+  t.throws(() => summarize([]), RangeError);
+});
+
+await t.test('a quantile is a value that was measured', async (t) => {
+  const sorted = Array.from({ length: 100 }, (_, i) => i + 1);
+  t.equal(quantile(sorted, 0.5), 50);
+  t.equal(quantile(sorted, 0.99), 99);
+  t.equal(quantile(sorted, 0.999), 100);
+  t.equal(quantile(sorted, 0), 1);
+  t.equal(quantile([42], 0.5), 42);
+  t.ok(Number.isNaN(quantile([], 0.5)));
+});
+
+await t.test('quantiles sort by size, not by text', async (t) => {
+  t.same(quantilesOf([100, 9, 20]), { n: 3, p50: 20, p95: 100, p99: 100, p999: 100, max: 100 });
+});
+
+await t.test('a ratio compares the runs of one pair', async (t) => {
+  t.same(pairedRatios([10, 30], [20, 10]), [0.5, 3]);
+  t.throws(() => pairedRatios([1], [1, 2]), RangeError, 'a run without its partner is no pair');
+});
+
+await t.test('the spread is the range as a share of the median', async (t) => {
+  t.equal(spread(summarize([8, 10, 12])), 0.4);
+  t.equal(spread(summarize([10])), 0);
+});
+
+await t.test('every second pair runs in the opposite order', async (t) => {
+  t.same(alternating(['a', 'b', 'c'], 0), ['a', 'b', 'c']);
+  t.same(alternating(['a', 'b', 'c'], 1), ['c', 'b', 'a']);
+  t.same(alternating(['a', 'b', 'c'], 2), ['a', 'b', 'c']);
+});
