@@ -55,9 +55,10 @@ create table jobs.jobs (
 create index open_jobs on jobs.jobs (deadline, id) where state = 'locked';
 create index replies_owed on jobs.jobs (id) where reply_owed;
 
--- The least UUIDv7 of a moment: a bound of partitions and of the id window.
+-- The least UUIDv7 of a moment: a bound of partitions and of the id window. STABLE as its parts are, or it would not be
+-- inlined, and a function in SQL that is not inlined is planned again in every call (0.1 ms).
 create function jobs.first_id(p_at timestamptz) returns uuid
-language sql immutable parallel safe
+language sql stable parallel safe
 return rpad(lpad(to_hex(floor(extract(epoch from p_at) * 1000)::bigint), 12, '0'), 32, '0')::uuid;
 
 -- Makes the partitions of months -1 to +3 that are missing; answers how many. LIKE and ATTACH instead of
@@ -125,9 +126,11 @@ create type jobs.description as (
   is_over_limits boolean
 );
 
--- Bounds of a batch, lowest and highest id: with them PostgreSQL leaves the other partitions alone.
-create function jobs.id_bounds(p_ids uuid[], out lowest uuid, out highest uuid)
+-- Bounds of a batch, lowest and highest id: with them PostgreSQL leaves the other partitions alone. Written so that it is
+-- inlined, see first_id.
+create function jobs.id_bounds(p_ids uuid[]) returns table (lowest uuid, highest uuid)
 language sql immutable parallel safe
-return ((select id from unnest(p_ids) as id order by id limit 1),
-        (select id from unnest(p_ids) as id order by id desc limit 1));
+begin atomic
+  select s.ids[1], s.ids[cardinality(s.ids)] from (select array_agg(i.id order by i.id) as ids from unnest(p_ids) as i (id)) as s;
+end;
 reset role;

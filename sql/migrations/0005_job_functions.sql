@@ -60,11 +60,9 @@ end
 $$;
 
 -- The jobs with the names that a reply and a trace need. The names are looked up one by one: a join could be planned as a
--- scan of all namespaces.
+-- scan of all namespaces. Runs with the rights of the function that calls it.
 create function jobs.describe(p_ids uuid[]) returns setof jobs.description
-language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp
-set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off as $$
+language plpgsql volatile as $$
 declare
   v_lowest uuid;
   v_highest uuid;

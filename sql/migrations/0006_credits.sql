@@ -87,8 +87,9 @@ begin
 end
 $$;
 
--- The first statement of everything that moves credits. Rows in id order, so that two batches never wait in a circle;
--- NO KEY, so that a reference to an account would not wait. Unknown ids are passed over.
+-- Statement 1 of everything that moves credits stands in each function: rows in id order, so that two batches never wait in
+-- a circle; NO KEY, so that a reference to an account would not wait; unknown ids are passed over. This is the same for
+-- functions of jobs, which must keep the order of locks and have no rights here.
 create function credits.lock_accounts(p_ids integer[]) returns void
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp

@@ -6,42 +6,29 @@
 -- Expected duration: milliseconds. Locks: none that others wait for.
 set local role tollgate_credits_owner;
 
--- Of the jobs of accounts that have less free than this batch may cost, those that do not fit, taken one by one in the
--- order given. Ids that have a row are passed over: they cost nothing now.
+-- Of these jobs, those that their account's free credit does not reach, taken one by one in the order given. Ids that have a
+-- row are passed over: they cost nothing now. Called by lock_batch, with its rights, when an account runs short.
 create function credits.jobs_beyond_credit(p_ids uuid[], p_account_ids integer[], p_amounts_micro bigint[])
 returns uuid[]
-language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp
-set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_nestloop = off as $$
+language plpgsql volatile as $$
 declare
-  v_short integer[];
   v_known uuid[];
   v_beyond uuid[] := '{}';
   v_lowest uuid;
   v_highest uuid;
-  v_account integer;
+  v_account_id integer;
   v_free_micro bigint;
   v_job record;
 begin
-  v_short := array(
-    select s.account_id
-      from (select r.account_id, sum(r.amount_micro) as total_micro
-              from unnest(p_account_ids, p_amounts_micro) as r (account_id, amount_micro)
-             group by r.account_id) as s
-      join credits.accounts a on a.id = s.account_id
-     where a.id = any (p_account_ids) and s.total_micro > a.credited_micro - a.captured_micro - a.held_micro);
-  if cardinality(v_short) = 0 then
-    return v_beyond;
-  end if;
-
   select lowest, highest into v_lowest, v_highest from jobs.id_bounds(p_ids);
   v_known := array(select id from jobs.jobs where id = any (p_ids) and id between v_lowest and v_highest);
-  foreach v_account in array v_short loop
-    select credited_micro - captured_micro - held_micro into v_free_micro from credits.accounts where id = v_account;
+  for v_account_id, v_free_micro in
+    select id, credited_micro - captured_micro - held_micro from credits.accounts where id = any (p_account_ids)
+  loop
     for v_job in
       select r.id, r.amount_micro
         from unnest(p_ids, p_account_ids, p_amounts_micro) with ordinality as r (id, account_id, amount_micro, place)
-       where r.account_id = v_account and r.id <> all (v_known) order by r.place
+       where r.account_id = v_account_id and r.id <> all (v_known) order by r.place
     loop
       if v_job.amount_micro <= v_free_micro then
         v_free_micro := v_free_micro - v_job.amount_micro;
@@ -73,38 +60,43 @@ declare
   v_newest uuid;
   v_verdicts text[];
   v_amounts_micro bigint[];
+  v_is_short boolean;
   v_beyond uuid[];
   v_new uuid[];
   v_all_new boolean;
 begin
-  perform credits.lock_accounts(p_account_ids);
+  perform from credits.accounts where id = any (p_account_ids) order by id for no key update;
 
   v_now := clock_timestamp();
   v_oldest := jobs.first_id(v_now - interval '7 days');
   v_newest := jobs.first_id(v_now + interval '10 minutes');
 
   -- What each job would get were it new: `lock`, a refusal to record (TG_…), or a reason to write no row (-…).
-  select array_agg(w.verdict order by r.place),
-         array_agg(case when w.verdict = 'lock' then credits.cost_micro(
-           r.input_tokens_max, r.output_tokens_max, v.input_price_micro, v.output_price_micro) else 0 end order by r.place)
-    into v_verdicts, v_amounts_micro
-    from unnest(p_ids, p_account_ids, p_model_version_ids, p_input_tokens_max, p_output_tokens_max, p_timeouts_ms)
-         with ordinality
-         as r (id, account_id, model_version_id, input_tokens_max, output_tokens_max, timeout_ms, place)
-    left join (select i.id from credits.accounts i
-                where i.id = any (p_account_ids) and i.kind = 'customer') as a on a.id = r.account_id
-    left join (select i.* from network.model_versions i
-                where i.id = any (p_model_version_ids)) as v on v.id = r.model_version_id
-   cross join lateral (select case
-           when r.id < v_oldest or r.id >= v_newest then '-window'
-           when a.id is null then '-account'
-           when v.id is null or v.retired_at is not null then '-repriced'
-           when v.input_price_micro is null or v.output_price_micro is null then 'TG_MODEL_NO_PRICE'
-           when r.input_tokens_max > v.input_tokens_max or r.output_tokens_max > v.output_tokens_max
-             or r.timeout_ms > v.timeout_ms_max then 'TG_JOB_LIMITS'
-           else 'lock' end) as w (verdict);
-  v_beyond := credits.jobs_beyond_credit(p_ids, p_account_ids, v_amounts_micro);
-  if cardinality(v_beyond) > 0 then
+  select array_agg(x.verdict order by x.place), array_agg(x.amount_micro order by x.place),
+         bool_or(x.total_micro > x.free_micro)
+    into v_verdicts, v_amounts_micro, v_is_short
+    from (select r.place, w.verdict, c.amount_micro, a.credited_micro - a.captured_micro - a.held_micro as free_micro,
+                 sum(c.amount_micro) over (partition by r.account_id) as total_micro
+            from unnest(p_ids, p_account_ids, p_model_version_ids, p_input_tokens_max, p_output_tokens_max, p_timeouts_ms)
+                 with ordinality
+                 as r (id, account_id, model_version_id, input_tokens_max, output_tokens_max, timeout_ms, place)
+            left join (select i.* from credits.accounts i
+                        where i.id = any (p_account_ids) and i.kind = 'customer') as a on a.id = r.account_id
+            left join (select i.* from network.model_versions i
+                        where i.id = any (p_model_version_ids)) as v on v.id = r.model_version_id
+           cross join lateral (select case
+                   when r.id < v_oldest or r.id >= v_newest then '-window'
+                   when a.id is null then '-account'
+                   when v.id is null or v.retired_at is not null then '-repriced'
+                   when v.input_price_micro is null or v.output_price_micro is null then 'TG_MODEL_NO_PRICE'
+                   when r.input_tokens_max > v.input_tokens_max or r.output_tokens_max > v.output_tokens_max
+                     or r.timeout_ms > v.timeout_ms_max then 'TG_JOB_LIMITS'
+                   else 'lock' end) as w (verdict)
+           cross join lateral (select case when w.verdict = 'lock' then credits.cost_micro(
+                   r.input_tokens_max, r.output_tokens_max, v.input_price_micro, v.output_price_micro)
+                   else 0 end) as c (amount_micro)) as x;
+  if v_is_short then
+    v_beyond := credits.jobs_beyond_credit(p_ids, p_account_ids, v_amounts_micro);
     v_verdicts := array(
       select case when r.id = any (v_beyond) then 'TG_CREDIT_INSUFFICIENT' else r.verdict end
         from unnest(p_ids, v_verdicts) with ordinality as r (id, verdict, place) order by r.place);
@@ -200,7 +192,7 @@ begin
   select lowest, highest into v_lowest, v_highest from jobs.id_bounds(p_ids);
   v_account_ids := array(
     select distinct j.account_id from jobs.jobs j where j.id = any (p_ids) and j.id between v_lowest and v_highest);
-  perform credits.lock_accounts(v_account_ids);
+  perform from credits.accounts where id = any (v_account_ids) order by id for no key update;
   v_now := clock_timestamp();
 
   with ended as (
@@ -278,7 +270,7 @@ begin
   select lowest, highest into v_lowest, v_highest from jobs.id_bounds(p_ids);
   v_account_ids := array(
     select distinct j.account_id from jobs.jobs j where j.id = any (p_ids) and j.id between v_lowest and v_highest);
-  perform credits.lock_accounts(v_account_ids);
+  perform from credits.accounts where id = any (v_account_ids) order by id for no key update;
   v_now := clock_timestamp();
 
   with ended as (
@@ -325,7 +317,7 @@ begin
   if v_ids is null then
     return;
   end if;
-  perform credits.lock_accounts(v_account_ids);
+  perform from credits.accounts where id = any (v_account_ids) order by id for no key update;
   v_now := clock_timestamp();
 
   with ended as (
