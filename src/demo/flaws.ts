@@ -3,7 +3,7 @@ import { jobKey, publisherUser } from '../contracts/names.ts';
 import type { FinalState } from '../contracts/reply.ts';
 import type { Code } from '../errors.ts';
 import { newUuidV7, uuidV7TimeMs } from '../ids.ts';
-import { PUBLISHERS, UNPRICED } from './world.ts';
+import type { World } from './world.ts';
 
 /** How a message has to end. `dead`: nobody is answered, it is kept in the queue `dead` with its code. */
 export interface Expected {
@@ -34,8 +34,8 @@ export interface Flaw {
   /** Replaces the id of the job; it was made now. */
   readonly id?: (id: string) => string;
   /** The body to send instead: bytes, or a value to be written as JSON. */
-  readonly body?: (job: JobMessage) => unknown;
-  readonly envelope?: (draft: Draft, job: JobMessage) => Partial<Draft>;
+  readonly body?: (job: JobMessage, world: World) => unknown;
+  readonly envelope?: (draft: Draft, job: JobMessage, world: World) => Partial<Draft>;
 }
 
 const DAY_MS = 86_400_000;
@@ -62,15 +62,17 @@ function nested(levels: number): unknown {
   return levels === 0 ? 'deep' : [nested(levels - 1)];
 }
 
-/** Another publisher than the one that sends for `account`. */
-function foreignUser(account: string): string {
-  const other = PUBLISHERS.find(({ accounts }) => !accounts.includes(account));
+/** A publisher, by its broker user, that does not send for `account`. */
+function foreignUser(account: string, { publishers }: World): string {
+  const other = publishers.find(({ accounts }) => !accounts.includes(account));
   return publisherUser(other?.name ?? '');
 }
 
-function foreignAccount(account: string): string {
-  const own = PUBLISHERS.find(({ accounts }) => accounts.includes(account));
-  return PUBLISHERS.flatMap(({ accounts }) => accounts).find((name) => !own?.accounts.includes(name)) ?? '';
+/** An account that whoever sends for `account` may not spend for. */
+function foreignAccount(account: string, { publishers }: World): string {
+  const own = publishers.filter(({ accounts }) => accounts.includes(account));
+  const entitled = new Set(own.flatMap(({ accounts }) => accounts));
+  return publishers.flatMap(({ accounts }) => accounts).find((name) => !entitled.has(name)) ?? '';
 }
 
 /** Every flaw and the answer it has to get. Source: docs/messages.md. */
@@ -148,7 +150,7 @@ export const FLAWS = {
   foreign_reply_to: {
     group: 'misaddressed',
     expected: dead('TG_REPLY_TO_FOREIGN', 'reply_to'),
-    envelope: (_draft, { account }) => ({ replyTo: `reply.${foreignUser(account)}` }),
+    envelope: (_draft, { account }, world) => ({ replyTo: `reply.${foreignUser(account, world)}` }),
   },
   unknown_account: {
     group: 'misaddressed',
@@ -158,7 +160,7 @@ export const FLAWS = {
   not_entitled: {
     group: 'misaddressed',
     expected: refused('TG_ACCOUNT_NOT_ENTITLED', 'account'),
-    body: (job) => ({ ...job, account: foreignAccount(job.account) }),
+    body: (job, world) => ({ ...job, account: foreignAccount(job.account, world) }),
   },
   unknown_namespace: {
     group: 'misaddressed',
@@ -168,14 +170,14 @@ export const FLAWS = {
   unknown_model: {
     group: 'refused',
     expected: refused('TG_MODEL_UNKNOWN', 'model', 'refused'),
-    body: (job) => ({ ...job, model: 'ngram-unheard-of' }),
-    envelope: (_draft, { priority }) => ({ routingKey: jobKey('ngram-unheard-of', priority) }),
+    body: (job, { unheardOf }) => ({ ...job, model: unheardOf }),
+    envelope: (_draft, { priority }, { unheardOf }) => ({ routingKey: jobKey(unheardOf, priority) }),
   },
   no_price: {
     group: 'refused',
     expected: refused('TG_MODEL_NO_PRICE', 'model', 'refused'),
-    body: (job) => ({ ...job, model: UNPRICED.name }),
-    envelope: (_draft, { priority }) => ({ routingKey: jobKey(UNPRICED.name, priority) }),
+    body: (job, { unpriced }) => ({ ...job, model: unpriced.name }),
+    envelope: (_draft, { priority }, { unpriced }) => ({ routingKey: jobKey(unpriced.name, priority) }),
   },
   over_input_limit: {
     group: 'refused',
@@ -215,9 +217,9 @@ export function flawsOf(group: Flaw['group']): readonly FlawName[] {
 }
 
 /** Spoils a message. Without a flaw it stays as it is. */
-export function spoiled(draft: Draft, job: JobMessage, flaw: Flaw | null): Draft {
+export function spoiled(draft: Draft, job: JobMessage, flaw: Flaw | null, world: World): Draft {
   if (flaw === null) return draft;
-  const body = flaw.body === undefined ? draft.body : flaw.body(job);
+  const body = flaw.body === undefined ? draft.body : flaw.body(job, world);
   const bytes = Buffer.isBuffer(body) ? body : Buffer.from(JSON.stringify(body));
-  return { ...draft, body: bytes, ...flaw.envelope?.(draft, job) };
+  return { ...draft, body: bytes, ...flaw.envelope?.(draft, job, world) };
 }

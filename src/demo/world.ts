@@ -1,4 +1,4 @@
-import type { Prices, ModelLimits } from '../network/models.ts';
+import type { ModelLimits, Prices } from '../network/models.ts';
 
 /**
  * Who and what there is in the demo: accounts and those who may spend for them, models with their prices, nodes. Everything
@@ -29,33 +29,38 @@ export interface DemoNode {
   readonly lifecycle: 'probation' | 'active';
 }
 
-/** The account that has just enough for its small jobs, and never for a large one. */
-export const PENNY = 'pennywise';
-
-export const ACCOUNTS: readonly DemoAccount[] = [
-  { name: 'acme', namespaces: ['acme/prod', 'acme/dev'] },
-  { name: 'globex', namespaces: ['globex/prod'] },
-  { name: 'initech', namespaces: ['initech/prod'] },
-  { name: PENNY, namespaces: [`${PENNY}/prod`] },
-];
-
-/** `bureau` is a service that sends for two accounts; every account has a sender. */
-export const PUBLISHERS: readonly DemoPublisher[] = [
-  { name: 'acme-web', accounts: ['acme'] },
-  { name: 'acme-batch', accounts: ['acme'] },
-  { name: 'bureau', accounts: ['globex', 'initech'] },
-  { name: 'penny-app', accounts: [PENNY] },
-];
-
-/** A RabbitMQ user that may publish jobs and that Tollgate knows nothing of. */
-export const STRANGER = 'stranger';
+/** All of it. */
+export interface World {
+  readonly accounts: readonly DemoAccount[];
+  /** The one that has just enough for its small jobs, and never for a large one; `poorPublisher` sends for it. */
+  readonly poor: DemoAccount;
+  readonly poorPublisher: string;
+  readonly publishers: readonly DemoPublisher[];
+  /** A RabbitMQ user that may publish jobs and that Tollgate knows nothing of. */
+  readonly stranger: string;
+  /** What most jobs ask for. */
+  readonly small: DemoModel;
+  readonly large: DemoModel;
+  /** In the price list, and no node has it: its jobs wait until their time is over. */
+  readonly orphan: DemoModel;
+  /** A node has it and its model server doesn't: every attempt fails. */
+  readonly broken: DemoModel;
+  /** Without a price a model cannot be used. */
+  readonly unpriced: DemoModel;
+  /** Name of a model that nobody registered. */
+  readonly unheardOf: string;
+  readonly nodes: readonly DemoNode[];
+}
 
 /** 1 credit per 1,000,000 tokens, in micro-credits. */
 const CREDIT = 1_000_000n;
 
 const LIMITS: ModelLimits = { inputTokensMax: 1_000_000, outputTokensMax: 100_000, timeoutMsMax: 120_000 };
 
-function model(name: string, inputCredits: bigint, outputCredits: bigint): DemoModel {
+/** Slots of each worker. */
+const SLOTS = 8;
+
+function modelOf(name: string, inputCredits: bigint, outputCredits: bigint): DemoModel {
   return {
     name,
     inputPriceMicro: inputCredits * CREDIT,
@@ -64,60 +69,84 @@ function model(name: string, inputCredits: bigint, outputCredits: bigint): DemoM
   };
 }
 
-/** What most jobs ask for. */
-export const SMALL = model('ngram-small', 200n, 600n);
-export const LARGE = model('ngram-large', 1_000n, 3_000n);
-/** In the price list, and no node has it: its jobs wait until their time is over. */
-export const ORPHAN = model('ngram-orphan', 200n, 600n);
-/** A node has it and its model server doesn't: every attempt fails. */
-export const BROKEN = model('ngram-broken', 200n, 600n);
-/** Without a price a model cannot be used. */
-export const UNPRICED: DemoModel = {
-  name: 'ngram-unpriced',
-  inputPriceMicro: null,
-  outputPriceMicro: null,
-  ...LIMITS,
-};
-
-export const MODELS: readonly DemoModel[] = [SMALL, LARGE, ORPHAN, BROKEN, UNPRICED];
-
-/** Slots of each worker. */
-const SLOTS = 8;
-
-function node(
-  n: number,
-  models: readonly DemoModel[],
-  lifecycle: DemoNode['lifecycle'] = 'active',
-): DemoNode {
-  return {
-    id: `node-${n}`,
-    owner: n <= 4 ? 'owner-east' : 'owner-west',
+/** The demo's world. `tag` ends every name, so that several runs can share servers: `-3f2a`, or nothing. */
+export function worldOf(tag = ''): World {
+  const name = (base: string) => `${base}${tag}`;
+  const account = (base: string, ...namespaces: string[]): DemoAccount => ({
+    name: name(base),
+    namespaces: namespaces.map((namespace) => `${name(base)}/${namespace}`),
+  });
+  const [acme, globex, initech] = [
+    account('acme', 'prod', 'dev'),
+    account('globex', 'prod'),
+    account('initech', 'prod'),
+  ];
+  const poor = account('pennywise', 'prod');
+  const small = modelOf(name('ngram-small'), 200n, 600n);
+  const large = modelOf(name('ngram-large'), 1_000n, 3_000n);
+  const broken = modelOf(name('ngram-broken'), 200n, 600n);
+  const unpriced: DemoModel = {
+    ...small,
+    name: name('ngram-unpriced'),
+    inputPriceMicro: null,
+    outputPriceMicro: null,
+  };
+  const node = (
+    n: number,
+    models: readonly DemoModel[],
+    lifecycle: DemoNode['lifecycle'] = 'active',
+  ): DemoNode => ({
+    id: name(`node-${n}`),
+    owner: name(n <= 4 ? 'owner-east' : 'owner-west'),
     slots: SLOTS,
-    models: models.map(({ name }) => name),
+    models: models.map((model) => model.name),
     lifecycle,
+  });
+  return {
+    accounts: [acme, globex, initech, poor],
+    poor,
+    poorPublisher: name('penny-app'),
+    publishers: [
+      { name: name('acme-web'), accounts: [acme.name] },
+      { name: name('acme-batch'), accounts: [acme.name] },
+      // A service that sends for two accounts.
+      { name: name('bureau'), accounts: [globex.name, initech.name] },
+      { name: name('penny-app'), accounts: [poor.name] },
+    ],
+    stranger: name('stranger'),
+    small,
+    large,
+    orphan: modelOf(name('ngram-orphan'), 200n, 600n),
+    broken,
+    unpriced,
+    unheardOf: name('ngram-unheard-of'),
+    // Eight machines of two owners. The last is new: every signature of its results is checked before it is paid for.
+    nodes: [
+      node(1, [small, unpriced, broken]),
+      node(2, [small, unpriced, broken]),
+      node(3, [small]),
+      node(4, [small]),
+      node(5, [small]),
+      node(6, [large]),
+      node(7, [large]),
+      node(8, [large], 'probation'),
+    ],
   };
 }
 
-/** Eight machines of two owners; the last one is new, so every signature of its results is checked before it is paid for. */
-export const NODES: readonly DemoNode[] = [
-  node(1, [SMALL, UNPRICED, BROKEN]),
-  node(2, [SMALL, UNPRICED, BROKEN]),
-  node(3, [SMALL]),
-  node(4, [SMALL]),
-  node(5, [SMALL, LARGE]),
-  node(6, [LARGE]),
-  node(7, [LARGE]),
-  node(8, [LARGE], 'probation'),
-];
+/** The registered models. */
+export function modelsOf({ small, large, orphan, broken, unpriced }: World): readonly DemoModel[] {
+  return [small, large, orphan, broken, unpriced];
+}
 
 /**
  * What a job with these limits sets aside, in micro-credits, rounded up once: the generator's own arithmetic, to be compared
  * with the ledger's. Throws for a model without a price.
  */
-export function lockMicro(priced: DemoModel, inputTokensMax: number, outputTokensMax: number): bigint {
-  const { inputPriceMicro, outputPriceMicro } = priced;
+export function lockMicro(model: DemoModel, inputTokensMax: number, outputTokensMax: number): bigint {
+  const { inputPriceMicro, outputPriceMicro } = model;
   if (inputPriceMicro === null || outputPriceMicro === null)
-    throw new RangeError(`${priced.name} has no price`);
+    throw new RangeError(`${model.name} has no price`);
   const perMillion = BigInt(inputTokensMax) * inputPriceMicro + BigInt(outputTokensMax) * outputPriceMicro;
   return (perMillion + 999_999n) / 1_000_000n;
 }

@@ -2,19 +2,21 @@ import t from 'tap';
 import { jobKey, publisherUser } from '../../src/contracts/names.ts';
 import { type Draft, FLAWS, type Flaw, spoiled } from '../../src/demo/flaws.ts';
 import { Prompts } from '../../src/demo/prompts.ts';
-import { jobOf, scenarioOf } from '../../src/demo/scenario.ts';
-import { ACCOUNTS, MODELS, PUBLISHERS, STRANGER } from '../../src/demo/world.ts';
+import { scenarioOf } from '../../src/demo/default-load.ts';
+import { jobOf } from '../../src/demo/scenario.ts';
+import { modelsOf, worldOf } from '../../src/demo/world.ts';
 import { type Admission, admit } from '../../src/dispatcher/admit.ts';
 import type { Arrival } from '../../src/dispatcher/types.ts';
 import { newUuidV7 } from '../../src/ids.ts';
 import type { Directory } from '../../src/network/types.ts';
 
-const accountId = (name: string) => ACCOUNTS.findIndex((account) => account.name === name) + 1;
+const world = worldOf();
+const accountId = (name: string) => world.accounts.findIndex((account) => account.name === name) + 1;
 
 /** The demo's records, as a coordinator would have them in memory. */
 const directory: Directory = {
   account: (name) => {
-    const account = ACCOUNTS.find((one) => one.name === name);
+    const account = world.accounts.find((one) => one.name === name);
     return (
       account && {
         id: accountId(name),
@@ -24,11 +26,11 @@ const directory: Directory = {
     );
   },
   publisher: (name) => {
-    const publisher = PUBLISHERS.find((one) => one.name === name);
+    const publisher = world.publishers.find((one) => one.name === name);
     return publisher && { id: 1, name, accountIds: new Set(publisher.accounts.map(accountId)) };
   },
   model: (name) => {
-    const model = MODELS.find((one) => one.name === name);
+    const model = modelsOf(world).find((one) => one.name === name);
     return model && { ...model, id: 1, model: name, version: 1 };
   },
   modelVersion: () => undefined,
@@ -40,7 +42,7 @@ const directory: Directory = {
   onChange: () => () => undefined,
 };
 
-const plain = scenarioOf(200, 1).messages.find(
+const plain = scenarioOf(world, 200, 1).messages.find(
   (message) => message.kind === 'plain' && message.priority === 'interactive',
 );
 const prompts = new Prompts();
@@ -58,11 +60,11 @@ function verdictOn(flaw: Flaw | null): { code: string | null; field: string | nu
     replyTo: `reply.${publisherUser(plain.publisher)}`,
     sender: 'publisher',
   };
-  const sent = spoiled(draft, job, flaw);
+  const sent = spoiled(draft, job, flaw, world);
   const userId = {
     publisher: publisherUser(plain.publisher),
     anonymous: null,
-    stranger: publisherUser(STRANGER),
+    stranger: publisherUser(world.stranger),
   };
   const arrival: Arrival = {
     delivery: {

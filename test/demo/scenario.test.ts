@@ -3,25 +3,20 @@ import { parserOf } from '../../src/contracts/parse.ts';
 import { JobMessage } from '../../src/contracts/job.ts';
 import { FLAWS } from '../../src/demo/flaws.ts';
 import { Prompts, PROMPT_TOKENS_MAX } from '../../src/demo/prompts.ts';
-import {
-  compositionOf,
-  jobOf,
-  JOBS_MAX,
-  JOBS_MIN,
-  lockOf,
-  type ScenarioMessage,
-  scenarioOf,
-  scenarioOfTrace,
-} from '../../src/demo/scenario.ts';
-import { LARGE, PENNY, PUBLISHERS, SMALL } from '../../src/demo/world.ts';
+import { compositionOf, JOBS_MAX, JOBS_MIN, scenarioOf } from '../../src/demo/default-load.ts';
+import { scenarioOfTrace } from '../../src/demo/replay.ts';
+import { jobOf, lockOf, type ScenarioMessage } from '../../src/demo/scenario.ts';
+import { worldOf } from '../../src/demo/world.ts';
 import { newUuidV7 } from '../../src/ids.ts';
 
 const JOBS = 2_400;
-const { messages, creditMicro } = scenarioOf(JOBS, 1);
+const world = worldOf();
+const { small, large, poor, publishers } = world;
+const { messages, creditMicro } = scenarioOf(world, JOBS, 1);
 const originals = messages.filter((message, i) => messages.findIndex(({ job }) => job === message.job) === i);
 
 function written(seed: number): string {
-  return JSON.stringify(scenarioOf(JOBS, seed).messages);
+  return JSON.stringify(scenarioOf(world, JOBS, seed).messages);
 }
 
 function ofKind(kind: ScenarioMessage['kind']): ScenarioMessage[] {
@@ -35,9 +30,9 @@ await t.test('the same seed gives the same messages, another one others', async 
 
 await t.test('there are as many jobs as asked for, from the fewest to the most', async (t) => {
   t.equal(originals.length, JOBS);
-  t.equal(new Set(scenarioOf(JOBS_MIN, 7).messages.map(({ job }) => job)).size, JOBS_MIN);
-  t.equal(new Set(scenarioOf(JOBS_MAX, 7).messages.map(({ job }) => job)).size, JOBS_MAX);
-  t.throws(() => scenarioOf(JOBS_MIN - 1, 1), /200 to/);
+  t.equal(new Set(scenarioOf(world, JOBS_MIN, 7).messages.map(({ job }) => job)).size, JOBS_MIN);
+  t.equal(new Set(scenarioOf(world, JOBS_MAX, 7).messages.map(({ job }) => job)).size, JOBS_MAX);
+  t.throws(() => scenarioOf(world, JOBS_MIN - 1, 1), /200 to/);
 });
 
 await t.test('one in a hundred is malformed, and every flaw there is occurs', async (t) => {
@@ -86,26 +81,26 @@ await t.test("another account's repeat comes from a publisher of that account", 
   for (const repeat of ofKind('other_account')) {
     const original = originals.find(({ job }) => job === repeat.job);
     t.not(repeat.account, original?.account);
-    t.ok(PUBLISHERS.find(({ name }) => name === repeat.publisher)?.accounts.includes(repeat.account));
+    t.ok(publishers.find(({ name }) => name === repeat.publisher)?.accounts.includes(repeat.account));
   }
 });
 
 await t.test('the small jobs of the poor account fit in any order, and a large one never does', async (t) => {
-  const credit = creditMicro.get(PENNY) ?? 0n;
-  const small = ofKind('penny_small').map(lockOf);
-  t.ok(small.length > 1);
+  const credit = creditMicro.get(poor.name) ?? 0n;
+  const locks = ofKind('penny_small').map((message) => lockOf(world, message));
+  t.ok(locks.length > 1);
   t.equal(
-    small.reduce((sum, amount) => sum + amount, 0n),
+    locks.reduce((sum, amount) => sum + amount, 0n),
     credit,
   );
-  t.ok(ofKind('penny_large').every((message) => lockOf(message) > credit));
-  t.ok(messages.filter(({ account }) => account === PENNY).every(({ kind }) => kind.startsWith('penny')));
+  t.ok(ofKind('penny_large').every((message) => lockOf(world, message) > credit));
+  t.ok(messages.filter(({ account }) => account === poor.name).every(({ kind }) => kind.startsWith('penny')));
 });
 
 await t.test('what may run twice over is paid for', async (t) => {
   for (const [account, credit] of creditMicro) {
     const locks = originals.filter((one) => one.account === account && one.expected.state === 'succeeded');
-    t.ok(locks.map(lockOf).reduce((sum, amount) => sum + amount, 0n) <= credit, account);
+    t.ok(locks.map((one) => lockOf(world, one)).reduce((sum, amount) => sum + amount, 0n) <= credit, account);
   }
 });
 
@@ -128,7 +123,7 @@ await t.test(
       { atMs: 52.0001, contextTokens: 0, generatedTokens: 0 },
       { atMs: 3_000, contextTokens: 900_000, generatedTokens: 8 },
     ];
-    const { messages: replayed, creditMicro: credit } = scenarioOfTrace(arrivals, 10, 1);
+    const { messages: replayed, creditMicro: credit } = scenarioOfTrace(world, arrivals, 10, 1);
     t.same(
       replayed.map(({ atMs }) => atMs),
       [0, 5, 300],
@@ -146,11 +141,11 @@ await t.test(
       [4_808, 0, PROMPT_TOKENS_MAX],
       'text is made up to a bound',
     );
-    const needed = replayed.map(lockOf).reduce((sum, amount) => sum + amount, 0n);
+    const needed = replayed.map((one) => lockOf(world, one)).reduce((sum, amount) => sum + amount, 0n);
     t.ok([...credit.values()].reduce((sum, amount) => sum + amount, 0n) >= needed);
     t.ok(
       replayed.every(
-        ({ model, expected }) => [SMALL.name, LARGE.name].includes(model) && expected.code === null,
+        ({ model, expected }) => [small.name, large.name].includes(model) && expected.code === null,
       ),
     );
   },
