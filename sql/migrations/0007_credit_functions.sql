@@ -23,7 +23,11 @@ begin
   select lowest, highest into v_lowest, v_highest from jobs.id_bounds(p_ids);
   v_known := array(select id from jobs.jobs where id = any (p_ids) and id between v_lowest and v_highest);
   for v_account_id, v_free_micro in
-    select id, credited_micro - captured_micro - held_micro from credits.accounts where id = any (p_account_ids)
+    select a.id, a.credited_micro - a.captured_micro - a.held_micro
+      from (select r.account_id, sum(r.amount_micro) as total_micro
+              from unnest(p_account_ids, p_amounts_micro) as r (account_id, amount_micro) group by r.account_id) as s
+      join credits.accounts a on a.id = s.account_id
+     where a.id = any (p_account_ids) and s.total_micro > a.credited_micro - a.captured_micro - a.held_micro
   loop
     for v_job in
       select r.id, r.amount_micro

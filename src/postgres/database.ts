@@ -152,20 +152,23 @@ export class Database {
   }
 
   #rose(): void {
-    if (!this.#dependency.isUp) this.#become({ name: 'postgres', isUp: true, detail: 'answers' });
+    if (this.#dependency.isUp) return;
+    this.#dependency = { name: 'postgres', isUp: true, detail: 'answers' };
+    this.#announce();
   }
 
   #fell(error: unknown): void {
     if (this.#isClosed) return;
-    const detail = failureOf(error).message;
-    if (this.#dependency.isUp) this.#become({ name: 'postgres', isUp: false, detail });
+    const wasUp = this.#dependency.isUp;
+    this.#dependency = { name: 'postgres', isUp: false, detail: failureOf(error).message };
+    if (wasUp) this.#announce();
     this.#probeAfter(PROBE_PAUSE_MS_MIN);
   }
 
-  #become(dependency: Dependency): void {
-    this.#dependency = dependency;
-    this.#log[dependency.isUp ? 'info' : 'warn']({ detail: dependency.detail }, 'PostgreSQL changed state');
-    for (const listener of this.#listeners) listener(dependency);
+  #announce(): void {
+    const { isUp, detail } = this.#dependency;
+    this.#log[isUp ? 'info' : 'warn']({ detail }, 'PostgreSQL changed state');
+    for (const listener of this.#listeners) listener(this.#dependency);
   }
 
   /** One probe at a time; each failure doubles the pause up to the bound, with jitter. */
