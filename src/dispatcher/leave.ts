@@ -7,7 +7,7 @@ import { answered } from './answered.ts';
 import { deadLetter } from './dead-letter.ts';
 import { endedWithoutResult, refusalEvent, requestDocument, routingEntry } from './documents.ts';
 import { addressed, failureReply, type Replier, refusalReply } from './replies.ts';
-import type { StageRunner } from './stage-runner.ts';
+import { anyLive, type StageRunner } from './stage-runner.ts';
 import { type Documents, writeDocuments } from './trace.ts';
 import type { AddressedReply, Arrival, Dispatched, Exit, Outcome } from './types.ts';
 
@@ -25,9 +25,8 @@ interface LeaveDeps {
 export async function replyToExits(exits: readonly Exit[], deps: LeaveDeps): Promise<void> {
   const replies = exits.map(replyOf).filter((reply) => reply !== null);
   if (replies.length === 0) return;
-  const startMs = deps.clock.monotonicMs();
-  await deps.replier.send(replies);
-  deps.metrics.stage('reply', replies.length, deps.clock.monotonicMs() - startMs);
+  const isWanted = () => anyLive(exits.map((exit) => exit.arrival));
+  await deps.stages.run('reply', replies.length, isWanted, deps.replier.sending(replies));
 }
 
 function replyOf({ arrival, outcome }: Exit): AddressedReply | null {

@@ -3,7 +3,7 @@ import type { OutMessage, Publisher, PublishOutcome } from '../broker/types.ts';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 import type { FinalState, ReplyMessage } from '../contracts/reply.ts';
-import { CODES, type Code, type Refusal } from '../errors.ts';
+import { CODES, type Code, type Refusal, StoreError } from '../errors.ts';
 import { newUuidV7 } from '../ids.ts';
 import type { EndedJob } from '../ledger/types.ts';
 import type { Log, Metrics } from '../ops/types.ts';
@@ -111,6 +111,19 @@ export class Replier {
     if (replies.length === 0) return [];
     const outcomes = await this.#publisher.publishBatch(replies.map(toMessage));
     return [...answered(replies, outcomes)].map(([reply, outcome]) => this.#judge(reply, outcome));
+  }
+
+  /**
+   * A call for a stage to make, and to repeat while the connection is away: each time it sends those whose outcome is still
+   * unknown. Throws StoreError when some are; then their deliveries must not be acknowledged.
+   */
+  sending(replies: readonly AddressedReply[]): () => Promise<void> {
+    let open = replies;
+    return async () => {
+      const isKnown = await this.send(open);
+      open = open.filter((_, i) => isKnown[i] !== true);
+      if (open.length > 0) throw new StoreError('rabbitmq', `${open.length} replies without a confirm`);
+    };
   }
 
   /** Waits for the tries under way; each is bounded by `replyTryMsMax`. */

@@ -186,7 +186,7 @@ export class ResultLine implements Service {
       .map((one) => resultReply(one, this.#deps.directory))
       .filter((reply) => reply !== null);
     if (replies.length === 0) return;
-    await this.#call(batch, 'reply', replies.length, () => this.#deps.replier.send(replies));
+    await this.#call(batch, 'reply', replies.length, this.#deps.replier.sending(replies));
   }
 
   async #trace(batch: Batch, settled: readonly SettledResult[]): Promise<void> {
