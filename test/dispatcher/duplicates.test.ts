@@ -1,7 +1,7 @@
 import t from 'tap';
 import type { JobMessage } from '../../src/contracts/job.ts';
 import { newUuidV7 } from '../../src/ids.ts';
-import { tcpProxy } from '../support/tcp-proxy.ts';
+import { proxiedWorld } from '../support/proxied-world.ts';
 import { until } from '../support/until.ts';
 import { world } from '../support/world.ts';
 
@@ -150,26 +150,18 @@ await t.test('a job that is sent again', async (t) => {
 await t.test(
   'a finished job asked for again while MongoDB is away holds up nobody, and is answered later',
   async (t) => {
-    let mongo: Awaited<ReturnType<typeof tcpProxy>> | undefined;
-    const tollgate = await world(t, {
-      settings: { 'traces.writeMsMax': 3_000, 'traces.spoolDrainMs': 100 },
-      through: async ({ mongoUrl }) => {
-        const { port, hostname } = new URL(mongoUrl);
-        mongo = await tcpProxy(t, hostname, Number(port));
-        return { mongoUrl: mongoUrl.replace(`:${port}/`, `:${mongo.port}/`) };
-      },
-    });
+    const { tollgate, links } = await proxiedWorld(t, { settings: { 'traces.spoolDrainMs': 100 } });
     const old = tollgate.job();
     const first = await tollgate.run(old);
     await until(async () => (await tollgate.books.traces('attempts', old.id)).length > 0, 'its trace');
-    mongo?.freeze();
+    links.mongo.freeze();
     const fresh = tollgate.job();
     const startMs = performance.now();
     await Promise.all([tollgate.send(old, { correlationId: 'again' }), tollgate.send(fresh)]);
     t.equal((await tollgate.reply(fresh.id)).state, 'succeeded');
     t.ok(performance.now() - startMs < 1_000, 'the job beside it waits for no answer of MongoDB');
-    mongo?.cut();
-    mongo?.heal();
+    links.mongo.cut();
+    links.mongo.heal();
     const reply = await until(() => tollgate.client.repliesTo('again')[0], 'the answer again', {
       timeoutMs: 30_000,
     });

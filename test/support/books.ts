@@ -24,10 +24,12 @@ export interface JobRow {
 
 /** What the stores say, read from outside with drivers of the tests' own and as their administrator. */
 export class Books {
+  readonly #servers: TestServers;
   readonly #postgres: Client;
   readonly #mongo: MongoClient;
 
   constructor(servers: TestServers) {
+    this.#servers = servers;
     this.#postgres = new Client({ connectionString: servers.postgresAdminUrl });
     this.#postgres.on('error', () => undefined);
     this.#mongo = new MongoClient(servers.mongoUrl);
@@ -35,6 +37,13 @@ export class Books {
 
   async open(): Promise<void> {
     await this.#postgres.connect();
+  }
+
+  /** A second connection to the same stores, to hold a transaction on; the caller closes it. */
+  async another(): Promise<Books> {
+    const other = new Books(this.#servers);
+    await other.open();
+    return other;
   }
 
   async close(): Promise<void> {

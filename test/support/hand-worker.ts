@@ -22,7 +22,7 @@ export interface HandWorkerOptions {
   readonly slots: number;
   readonly models: readonly string[];
   readonly heartbeatMs: number;
-  /** False: it never takes anything from its queue. Default true. */
+  /** False: it takes nothing from its queue before `read`. Default true. */
   readonly isReading?: boolean;
 }
 
@@ -53,17 +53,22 @@ export class HandWorker {
 
   /** Consumes its queue as soon as that is declared, then says hello. */
   async start(): Promise<void> {
-    const { node, slots, heartbeatMs, isReading = true } = this.#options;
+    const { heartbeatMs, isReading = true } = this.#options;
+    if (isReading) await this.read();
+    await this.#voice.say('hello');
+    this.#voice.start(heartbeatMs);
+  }
+
+  /** Begins to take what is in its queue. */
+  async read(): Promise<void> {
+    const { node, slots } = this.#options;
     await until(async () => {
-      if (!isReading) return true;
       const channel = await this.#broker.openChannel(() => undefined);
       await channel.consume(nodeQueue(node), slots, (delivery) => {
         this.held.push({ message: JSON.parse(delivery.body.toString()), delivery });
       });
       return true;
     }, `the queue of ${node}`);
-    await this.#voice.say('hello');
-    this.#voice.start(heartbeatMs);
   }
 
   /** Falls silent without a word, as a machine does that lost its power. */

@@ -7,6 +7,8 @@ export interface TcpProxy {
   readonly port: number;
   /** Breaks every connection and refuses new ones until `heal`. */
   cut(): void;
+  /** Breaks only the connections whose client said `word` when it began, e.g. its name. */
+  cutOnly(word: string): void;
   /** Nothing passes in either direction any more, and nobody is told, until `heal` or `cut`. */
   freeze(): void;
   /** What the server sends stays here until `heal`; what the client sends still arrives. */
@@ -18,9 +20,12 @@ export interface TcpProxy {
   readonly connections: number;
 }
 
+/** How much of what a client says first is remembered; an AMQP client's name stands in its second frame. */
+const OPENING_BYTES = 2_048;
+
 /** Starts a proxy on a free loopback port in front of `host:port`; it is closed when `t` ends. */
 export async function tcpProxy(t: Teardown, host: string, port: number): Promise<TcpProxy> {
-  const pairs = new Set<{ client: Socket; server: Socket }>();
+  const pairs = new Set<{ client: Socket; server: Socket; opening: Buffer }>();
   let isCut = false;
   const listener = createServer((client) => {
     if (isCut) {
@@ -28,7 +33,7 @@ export async function tcpProxy(t: Teardown, host: string, port: number): Promise
       return;
     }
     const server = connect(port, host);
-    const pair = { client, server };
+    const pair = { client, server, opening: Buffer.alloc(0) };
     pairs.add(pair);
     const end = () => {
       pairs.delete(pair);
@@ -36,29 +41,34 @@ export async function tcpProxy(t: Teardown, host: string, port: number): Promise
       server.destroy();
     };
     for (const socket of [client, server]) socket.on('error', end).on('close', end);
-    client.on('data', (bytes) => server.write(bytes));
+    client.on('data', (bytes) => {
+      if (pair.opening.length < OPENING_BYTES) pair.opening = Buffer.concat([pair.opening, bytes]);
+      server.write(bytes);
+    });
     server.on('data', (bytes) => client.write(bytes));
   });
   listener.listen(0, '127.0.0.1');
   await once(listener, 'listening');
   const address = listener.address();
   if (address === null || typeof address === 'string') throw new Error('the proxy has no port');
-  const breakAll = () => {
-    for (const { client, server } of pairs) {
+  const breakThose = (word = '') => {
+    for (const { client, server, opening } of pairs) {
+      if (!opening.includes(word)) continue;
       client.resetAndDestroy();
       server.destroy();
     }
   };
   t.after(() => {
-    breakAll();
+    breakThose();
     listener.close();
   });
   return {
     port: address.port,
     cut: () => {
       isCut = true;
-      breakAll();
+      breakThose();
     },
+    cutOnly: (word) => breakThose(word),
     freeze: () => {
       for (const { client, server } of pairs) {
         client.pause();

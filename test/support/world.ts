@@ -1,3 +1,4 @@
+import { Redis } from 'ioredis';
 import { AmqpBroker } from '../../src/broker/connection.ts';
 import { Management } from '../../src/broker/management.ts';
 import { nodePermissions, publisherPermissions } from '../../src/broker/permissions.ts';
@@ -28,12 +29,17 @@ import { databaseOptions, quietLog } from './ledger.ts';
 import { isolatedServers, type Teardown, type TestServers } from './servers.ts';
 import { until } from './until.ts';
 
+/** How the daemon reaches its servers. */
+export type DaemonUrls = Readonly<
+  Record<'postgresUrl' | 'postgresSettlerUrl' | 'redisUrl' | 'amqpUrl' | 'mongoUrl', string>
+>;
+
 /** What a world may be told to do otherwise. */
 export interface WorldOptions {
   /** Configuration besides the servers, by path: `{ 'fleet.lostAfterMs': 900 }`. */
   readonly settings?: Readonly<Record<string, string | number>>;
   /** Replaces server URLs of the daemon, e.g. by those of a proxy. */
-  readonly through?: (servers: TestServers) => Promise<Partial<Record<keyof Config['servers'], string>>>;
+  readonly through?: (servers: TestServers, urls: DaemonUrls) => Promise<Partial<DaemonUrls>>;
   /** Servers of the test's own instead of fresh places on the shared ones. */
   readonly servers?: TestServers;
   /** Workers of node `n1`, `n2`, …; default one with 4 slots. */
@@ -306,6 +312,13 @@ export class World {
     return metric(this.daemon.httpUrl, name, labels);
   }
 
+  /** Redis loses everything, as one without persistence does when it is restarted. */
+  async emptyRedis(): Promise<void> {
+    const redis = new Redis(this.servers.redisUrl);
+    await redis.flushdb();
+    redis.disconnect();
+  }
+
   /** Waits until no slot is in use and no lease stands in Redis: none has leaked. */
   async slotsAreFree(): Promise<void> {
     await until(async () => {
@@ -325,14 +338,14 @@ export function passwordOf(user: string): string {
 export async function world(t: Teardown, options: WorldOptions = {}): Promise<World> {
   const servers =
     options.servers ?? (await isolatedServers(t, { postgres: true, redis: true, amqp: true, mongo: true }));
-  const urls = {
+  const direct = {
     postgresUrl: databaseOptions(servers.postgresAdminUrl, 'tollgate_dispatcher').url,
     postgresSettlerUrl: databaseOptions(servers.postgresAdminUrl, 'tollgate_settler').url,
     redisUrl: servers.redisUrl,
     amqpUrl: servers.amqpUrl,
     mongoUrl: servers.mongoUrl,
-    ...(await options.through?.(servers)),
   };
+  const urls = { ...direct, ...(await options.through?.(servers, direct)) };
   const flags: Record<string, string> = {
     'secrets.digestKey': 'a key for tests, long enough to be one',
     'http.port': '0',

@@ -1,0 +1,184 @@
+import t from 'tap';
+import type { Test } from 'tap';
+import type { JobMessage } from '../../src/contracts/job.ts';
+import type { ReplyMessage } from '../../src/contracts/reply.ts';
+import { proxiedWorld } from '../support/proxied-world.ts';
+import { until } from '../support/until.ts';
+import type { World } from '../support/world.ts';
+
+/** A link breaks while a job stands between two stages: the job still ends once and is charged once. */
+
+/** Short limits, so that a call that gets no answer is given up soon. */
+const IMPATIENT = { 'ledger.statementMsMax': 400, 'ledger.lockWaitMsMax': 300, 'broker.confirmMsMax': 500 };
+
+/** The job ended well, its lock was captured once, its trace is whole, and nothing of it is left in Redis. */
+async function provenOnce(t: Test, tollgate: World, job: JobMessage): Promise<ReplyMessage> {
+  const reply = await tollgate.reply(job.id, 30_000);
+  t.equal(reply.state, 'succeeded', JSON.stringify(reply.error));
+  t.same(await tollgate.books.transfersOf(job.id), ['lock', 'capture']);
+  const traced = async () => [
+    (await tollgate.books.traces('requests', job.id)).length,
+    (await tollgate.books.traces('attempts', job.id)).length,
+  ];
+  await until(async () => (await traced()).every((count) => count === 1), 'the trace', { timeoutMs: 20_000 });
+  await tollgate.slotsAreFree();
+  for (const { counted, computed } of await tollgate.books.accounts()) t.equal(counted, computed);
+  return reply;
+}
+
+/** Holds the row of account acme, so that a lock or a settlement begins and does not commit until it is let go. */
+async function holdAccount(
+  t: Test,
+  tollgate: World,
+): Promise<{ waited: () => Promise<unknown>; letGo: () => Promise<void> }> {
+  const { books } = tollgate;
+  const other = await books.another();
+  await other.sql('begin');
+  await other.sql("select from credits.accounts where kind = 'customer' for update");
+  t.after(() => other.close());
+  const blocked =
+    "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+  return {
+    waited: () =>
+      until(async () => (await books.sql(blocked)).length > 0, 'somebody to wait for the account'),
+    letGo: async () => void (await other.sql('commit')),
+  };
+}
+
+await t.test('a job whose lock cannot be committed stays with the broker and runs later', async (t) => {
+  const { tollgate, links } = await proxiedWorld(t, { settings: { ...IMPATIENT, 'line.stageRetryMs': 100 } });
+  links.postgres.cut();
+  const job = tollgate.job();
+  await tollgate.send(job);
+  await until(
+    async () => (await tollgate.metric('tollgate_jobs_redelivered_total')) >= 2,
+    'the job to be handed back and to come again, twice',
+  );
+  t.same(tollgate.client.replies, []);
+  links.postgres.heal();
+  await provenOnce(t, tollgate, job);
+});
+
+await t.test('a COMMIT whose answer is lost is asked for again, with one lock', async (t) => {
+  const { tollgate, links } = await proxiedWorld(t, { settings: IMPATIENT });
+  await tollgate.run(tollgate.job());
+  links.postgres.holdAnswers();
+  const job = tollgate.job();
+  await tollgate.send(job);
+  await until(
+    async () => (await tollgate.books.job(job.id))?.state === 'locked',
+    'the commit nobody heard of',
+  );
+  await provenOnce(t, tollgate, job);
+  t.ok((await tollgate.metric('tollgate_credit_locks_total', { answer: 'exists' })) >= 1);
+});
+
+await t.test('a settlement whose answer is lost is settled once and answered', async (t) => {
+  const { tollgate, links } = await proxiedWorld(t, { workers: 0, settings: IMPATIENT });
+  await tollgate.addNode('n1');
+  const worker = await tollgate.startHandWorker('n1', 2);
+  const [first, job] = [tollgate.job(), tollgate.job()];
+  await tollgate.send(first);
+  await worker.finish(await worker.dispatched(first.id));
+  await tollgate.reply(first.id);
+  await tollgate.send(job);
+  const held = await worker.dispatched(job.id);
+  links.postgres.holdAnswers();
+  await worker.finish(held);
+  await until(
+    async () => (await tollgate.books.job(job.id))?.state === 'succeeded',
+    'the commit nobody heard of',
+  );
+  t.same(tollgate.client.repliesTo(job.id), []);
+  await provenOnce(t, tollgate, job);
+});
+
+await t.test('the broker goes between the lock and the dispatch', async (t) => {
+  const { tollgate, links } = await proxiedWorld(t);
+  const account = await holdAccount(t, tollgate);
+  const job = tollgate.job();
+  await tollgate.send(job);
+  await account.waited();
+  links.amqp.cut();
+  await account.letGo();
+  await until(async () => (await tollgate.books.job(job.id))?.state === 'locked', 'the lock');
+  links.amqp.heal();
+  await provenOnce(t, tollgate, job);
+});
+
+await t.test('only the publishing connection goes between the lock and the dispatch', async (t) => {
+  const { tollgate, links } = await proxiedWorld(t);
+  const account = await holdAccount(t, tollgate);
+  const job = tollgate.job();
+  await tollgate.send(job);
+  await account.waited();
+  links.amqp.cutOnly('tollgate publish');
+  await account.letGo();
+  await provenOnce(t, tollgate, job);
+});
+
+await t.test('only the publishing connection goes between the settlement and the reply', async (t) => {
+  const { tollgate, links } = await proxiedWorld(t, { workers: 0 });
+  await tollgate.addNode('n1');
+  const worker = await tollgate.startHandWorker('n1', 2);
+  const job = tollgate.job();
+  await tollgate.send(job);
+  const held = await worker.dispatched(job.id);
+  const account = await holdAccount(t, tollgate);
+  await worker.finish(held);
+  await account.waited();
+  links.amqp.cutOnly('tollgate publish');
+  await account.letGo();
+  await provenOnce(t, tollgate, job);
+});
+
+await t.test('only the publishing connection goes before a refusal', async (t) => {
+  const { tollgate, links } = await proxiedWorld(t);
+  await tollgate.addAccount('poor', ['web'], 1n);
+  const account = await holdAccount(t, tollgate);
+  const job = tollgate.job({ account: 'poor', namespace: 'poor/prod' });
+  await tollgate.send(job);
+  await account.waited();
+  links.amqp.cutOnly('tollgate publish');
+  await account.letGo();
+  t.match(await tollgate.reply(job.id), { state: 'refused', error: { code: 'TG_CREDIT_INSUFFICIENT' } });
+});
+
+await t.test('Redis goes while jobs come: they run when it is back, also if it is empty then', async (t) => {
+  const { tollgate, links } = await proxiedWorld(t);
+  await tollgate.run(tollgate.job());
+  links.redis.cut();
+  const jobs = [1, 2, 3].map(() => tollgate.job());
+  for (const job of jobs) await tollgate.send(job);
+  await until(
+    async () => (await tollgate.metric('tollgate_stage_failures_total', { stage: 'reserve' })) >= 1,
+    'the reservation to fail',
+  );
+  await tollgate.emptyRedis();
+  links.redis.heal();
+  for (const job of jobs) await provenOnce(t, tollgate, job);
+});
+
+await t.test('MongoDB goes: jobs end all the same, and their traces follow', async (t) => {
+  const { tollgate, links } = await proxiedWorld(t, {
+    settings: { 'traces.writeMsMax': 500, 'traces.spoolDrainMs': 100 },
+  });
+  links.mongo.cut();
+  const jobs = [1, 2, 3].map(() => tollgate.job());
+  for (const job of jobs) t.equal((await tollgate.run(job)).state, 'succeeded');
+  t.ok((await tollgate.metric('tollgate_trace_documents_spooled_total')) >= 6);
+  links.mongo.heal();
+  for (const job of jobs) await provenOnce(t, tollgate, job);
+});
+
+await t.test('a full node queue: what is nacked is sent again as soon as there is room', async (t) => {
+  const { tollgate } = await proxiedWorld(t, { workers: 0, settings: { 'broker.nodeQueueLengthMax': 16 } });
+  await tollgate.addNode('n1');
+  const asleep = await tollgate.startHandWorker('n1', 32, ['small'], { isReading: false });
+  const jobs = Array.from({ length: 20 }, () => tollgate.job());
+  for (const job of jobs) await tollgate.send(job);
+  await until(async () => (await tollgate.books.states())['locked'] === 20, 'all locks');
+  await asleep.read();
+  for (const job of jobs) await asleep.finish(await asleep.dispatched(job.id));
+  for (const job of jobs) await provenOnce(t, tollgate, job);
+});
