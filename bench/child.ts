@@ -46,8 +46,12 @@ export class Child<M extends Methods<M>> {
   readonly #name: string;
   readonly #open = new Map<number, PromiseWithResolvers<unknown>>();
   #lastId = 0;
+  #isStopping = false;
 
-  /** `program`: a file beside this one. `adopt` is told the pid, so that the process cannot outlive the bench. */
+  /**
+   * `program`: a file beside this one. `adopt` is told the pid, so that the process cannot outlive the bench. A child that ends
+   * by itself ends the bench: its figures would be worth nothing.
+   */
   constructor(program: string, adopt: (pid: number) => void) {
     this.#name = program;
     const file = fileURLToPath(new URL(program, import.meta.url));
@@ -61,10 +65,12 @@ export class Child<M extends Methods<M>> {
     this.pid = pid;
     adopt(pid);
     this.#process.on('message', (answer: Answer) => this.#settle(answer));
-    this.#process.once('exit', (code, signal) => this.#fail(`${program} ended with ${signal ?? code}`));
+    this.#process.once('exit', (code, signal) => {
+      if (!this.#isStopping) throw new Error(`${program} ended with ${signal ?? code}`);
+    });
   }
 
-  /** Rejects with the child's own error, or when it ends first. */
+  /** Rejects with the child's own error. */
   call<K extends keyof M & string>(
     name: K,
     ...[argument]: Parameters<M[K]>
@@ -82,6 +88,7 @@ export class Child<M extends Methods<M>> {
   /** Ends it, at once: nothing in it has to be saved. */
   async stop(): Promise<void> {
     if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
+    this.#isStopping = true;
     const exited = once(this.#process, 'exit');
     this.#process.kill('SIGKILL');
     await exited;
@@ -92,10 +99,5 @@ export class Child<M extends Methods<M>> {
     this.#open.delete(id);
     if (error === undefined) call?.resolve(value);
     else call?.reject(new Error(`${this.#name}: ${error}`));
-  }
-
-  #fail(reason: string): void {
-    for (const call of this.#open.values()) call.reject(new Error(reason));
-    this.#open.clear();
   }
 }

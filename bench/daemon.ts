@@ -12,15 +12,21 @@ const STOP_MS_MAX = 40_000;
 export class Daemon {
   readonly pid: number;
   readonly #process: ChildProcess;
+  #isStopping = false;
 
+  /** One that ends by itself ends the bench. */
   constructor(process: ChildProcess, pid: number) {
     this.#process = process;
     this.pid = pid;
+    process.once('exit', (code, signal) => {
+      if (!this.#isStopping) throw new Error(`tollgate serve ended with ${signal ?? code}`);
+    });
   }
 
   /** Drains and ends it, as systemd would. Kills it when that takes too long. */
   async stop(): Promise<void> {
     if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
+    this.#isStopping = true;
     const exited = once(this.#process, 'exit');
     this.#process.kill('SIGTERM');
     const timer = setTimeout(() => this.#process.kill('SIGKILL'), STOP_MS_MAX);

@@ -16,7 +16,13 @@ import { type Findings, reportLines } from './report.ts';
 import { type Ground, idleRun, latencyRun, saturatedRun } from './runs.ts';
 import { readSettings, readVersions, type Setting, startWitness, weakSettings } from './settings.ts';
 import { alternating } from './statistics.ts';
-import { oneAtATimeSubject, relaySubject, type Subject, tollgateSubject } from './subject.ts';
+import {
+  oneAtATimeSubject,
+  relaySubject,
+  type Subject,
+  type SubjectName,
+  tollgateSubject,
+} from './subject.ts';
 import { makeWorld, nodesOf } from './world.ts';
 
 /**
@@ -37,21 +43,18 @@ export async function hotpath(argv: readonly string[]): Promise<void> {
   if (options.profile !== null) process.stdout.write(profileLines(options.profile));
 }
 
-/** Sizes of the runs, from the backlog of a dispatch run. The slow ones get less, so that each takes seconds. */
+/** Jobs of one run, from the backlog of a dispatch run. The slow subject gets fewer, so that each run takes seconds. */
 function sizesOf(jobs: number) {
   return {
-    dispatch: { relay: jobs, tollgate: jobs, 'one at a time': Math.ceil(jobs / 8) },
-    life: {
-      relay: Math.ceil(jobs / 2),
-      tollgate: Math.ceil(jobs / 2),
-      'one at a time': Math.ceil(jobs / 16),
-    },
-    warmUp: {
-      relay: Math.ceil(jobs / 4),
-      tollgate: Math.ceil(jobs / 4),
-      'one at a time': Math.ceil(jobs / 20),
-    },
+    dispatch: sizes(jobs, jobs / 8),
+    life: sizes(jobs / 2, jobs / 16),
+    warmUp: sizes(jobs / 4, jobs / 20),
   };
+}
+
+function sizes(many: number, few: number): Readonly<Record<SubjectName, number>> {
+  const [fast, slow] = [Math.ceil(many), Math.ceil(few)];
+  return { relay: fast, 'tuned relay': fast, tollgate: fast, 'one at a time': slow };
 }
 
 const RATES_PER_S = [500, 1_000];
@@ -98,15 +101,20 @@ async function setUp(
     await fleet.call('start', { world: name, nodes: nodesOf(world), config: world.config });
     return connectClient(t, world);
   };
-  const relay = await relaySubject(await clientOf('relay', false), adopt);
-  t.after(() => relay.stop());
+  const relayClient = await clientOf('relay', false);
+  const relays: Subject[] = [];
+  for (const name of ['relay', 'tuned relay'] as const) {
+    const relay = await relaySubject(name, relayClient, adopt);
+    t.after(() => relay.stop());
+    relays.push(relay);
+  }
   const naive = await oneAtATimeSubject(await clientOf('one at a time', true), fleet, adopt);
   t.after(() => naive.stop());
   const client = await clientOf('tollgate', true);
   const onWarning = (line: string): void => void warnings.push(line);
   const tollgate = await tollgateSubject(client, fleet, { adopt, profile: options.profile, onWarning });
   t.after(() => tollgate.stop());
-  const subjects = [relay, tollgate, naive];
+  const subjects = [...relays, tollgate, naive];
   const own = SERVER_NAMES.filter((name) => isOwn(stack, name));
   const processes: Record<string, Members> = {
     ...Object.fromEntries(subjects.map(({ name, pid }) => [name, { pid }])),
@@ -135,15 +143,15 @@ function isOwn(stack: Stack, name: (typeof SERVER_NAMES)[number]): boolean {
 async function warmUp(
   ground: Ground,
   subjects: readonly Subject[],
-  sizes: Readonly<Record<Subject['name'], number>>,
+  jobs: Readonly<Record<SubjectName, number>>,
 ): Promise<Setting[]> {
   const settings: Setting[] = [];
   for (const subject of subjects) {
     tell(`warm-up: ${subject.name}`);
     const { world } = subject.client;
-    const hasStores = subject.name !== 'relay';
+    const hasStores = world.servers.postgresAdminUrl !== '';
     const witness = await startWitness(world, hasStores);
-    await saturatedRun(ground, subject, 'life', 0, sizes[subject.name]);
+    await saturatedRun(ground, subject, 'life', 0, jobs[subject.name]);
     settings.push(...(await witness.read()), ...(await readSettings(world, hasStores)));
   }
   const weak = weakSettings(settings).map(
@@ -155,14 +163,14 @@ async function warmUp(
 
 /** All runs, pair by pair; in every second pair the subjects come in the opposite order. */
 async function runAll(ground: Ground, subjects: readonly Subject[], options: HotpathOptions): Promise<Run[]> {
-  const sizes = sizesOf(options.jobs);
+  const jobs = sizesOf(options.jobs);
   const runs: Run[] = [];
   for (let pair = 0; pair < options.pairs; pair++) {
     const order = alternating(subjects, pair);
     for (const kind of ['dispatch', 'life'] as const) {
       if (!options.parts.includes(kind)) continue;
       for (const subject of order) {
-        const run = await saturatedRun(ground, subject, kind, pair, sizes[kind][subject.name]);
+        const run = await saturatedRun(ground, subject, kind, pair, jobs[kind][subject.name]);
         runs.push(run);
         tell(
           `pair ${pair + 1}, ${kind}, ${subject.name}: ${run.jobs} in ${run.ms.toFixed(0)} ms, ${run.perSecond.toFixed(0)}/s`,
@@ -170,7 +178,7 @@ async function runAll(ground: Ground, subjects: readonly Subject[], options: Hot
       }
     }
     if (!options.parts.includes('latency')) continue;
-    for (const subject of order.filter(({ name }) => name !== 'one at a time')) {
+    for (const subject of order.filter(({ name }) => name === 'relay' || name === 'tollgate')) {
       const own = [await idleRun(ground, subject, pair, IDLE_JOBS)];
       for (const rate of RATES_PER_S)
         own.push(await latencyRun(ground, subject, pair, rate, options.latencyS));

@@ -48,7 +48,7 @@ class OneAtATime {
   readonly #settlements: SettlementsPg;
   readonly #traces: MongoTraceSink;
   readonly #replier: Replier;
-  readonly #fleet: FleetConsumer;
+  readonly #registry: RedisFleetRegistry;
   readonly #parts: readonly { start(): Promise<void> }[];
   readonly #metrics = new PrometheusMetrics();
   readonly #config: Config;
@@ -84,18 +84,23 @@ class OneAtATime {
     this.#traces = new MongoTraceSink(log, this.#metrics, mongo, new TraceSpool(config.traces, publisher));
     const shared = { publisher, traces: this.#traces, clock, log, metrics: this.#metrics };
     this.#replier = new Replier({ ...shared, bounds: config.line });
-    const registry = new RedisFleetRegistry(redis, config.fleet, () => true);
-    this.#fleet = new FleetConsumer({
+    this.#registry = new RedisFleetRegistry(redis, config.fleet, () => true);
+    const fleet = new FleetConsumer({
       ...shared,
       broker: this.#broker,
-      registry,
+      registry: this.#registry,
       directory: this.#directory,
     });
-    this.#parts = [this.#directory, this.#broker, redis, mongo, this.#fleet];
+    this.#parts = [this.#directory, this.#broker, redis, mongo, fleet];
   }
 
   async start(): Promise<void> {
     for (const part of this.#parts) await part.start();
+  }
+
+  /** Workers that have a slot to give. */
+  async workers(): Promise<number> {
+    return (await this.#registry.list()).length;
   }
 
   async begin(): Promise<void> {
@@ -175,6 +180,7 @@ const methods = {
     line = new OneAtATime(config);
     await line.start();
   },
+  workers: async (): Promise<number> => (await line?.workers()) ?? 0,
   async begin(): Promise<void> {
     await line?.begin();
   },

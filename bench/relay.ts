@@ -1,4 +1,5 @@
 import { type ChannelModel, connect, type ConsumeMessage } from 'amqplib';
+import { gatherWrites } from '../src/broker/amqplib-internals.ts';
 import { EXCHANGE, jobQueue, QUEUE } from '../src/contracts/names.ts';
 import type { ReplyMessage } from '../src/contracts/reply.ts';
 import { serveParent } from './child.ts';
@@ -8,10 +9,15 @@ import { MODEL, NODES, REPLY_QUEUE } from './names.ts';
  * The bare relay: what moving these messages costs when nothing is done to them. It consumes a quorum queue with prefetch
  * 500, publishes each message, persistent and mandatory, to the next hop with at most 2,000 unconfirmed, and acknowledges the
  * source, in multiples, when the broker has confirmed. As safe against a crash as the product; it looks at no message.
+ *
+ * It comes in two forms. Plain: amqplib as its documentation shows it. Tuned: with all that our broker room does to the
+ * socket besides, so that the difference to the product is what the product does to the jobs, and nothing else.
  */
 
 const PREFETCH = 500;
 const UNCONFIRMED_MAX = 2_000;
+/** As in the broker room's link. */
+const TUNED_BUFFER_BYTES = 1_048_576;
 
 /** Where a message goes next; `n` counts from 0. */
 interface Next {
@@ -110,11 +116,13 @@ let stops: (() => Promise<void>)[] = [];
 
 /** What the bench may ask of the relay process. */
 const methods = {
-  async connect(url: string): Promise<void> {
-    const [source, target] = await Promise.all([
-      connect(url, { noDelay: true }),
-      connect(url, { noDelay: true }),
-    ]);
+  async connect({ url, isTuned }: { url: string; isTuned: boolean }): Promise<void> {
+    const options = isTuned
+      ? { noDelay: true, writableHighWaterMark: TUNED_BUFFER_BYTES }
+      : { noDelay: true };
+    const [source, target] = await Promise.all([connect(url, options), connect(url, options)]);
+    if (isTuned && !(gatherWrites(source) && gatherWrites(target)))
+      throw new Error('the writes of this amqplib cannot be gathered');
     connections = { source, target };
   },
   /** Takes jobs and results from now on. */

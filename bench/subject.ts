@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { jobQueue } from '../src/contracts/names.ts';
 import { until } from '../test/support/until.ts';
 import { Child } from './child.ts';
@@ -6,12 +5,12 @@ import { startDaemon, type OnWarning } from './daemon.ts';
 import type { FleetMethods } from './fleet.ts';
 import { makeJobs } from './jobs.ts';
 import type { Client } from './load.ts';
-import { MODEL } from './names.ts';
+import { MODEL, NODES } from './names.ts';
 import type { OneAtATimeMethods } from './one-at-a-time.ts';
 import type { RelayMethods } from './relay.ts';
 
 /** Who is measured. */
-export const SUBJECTS = ['relay', 'tollgate', 'one at a time'] as const;
+export const SUBJECTS = ['relay', 'tuned relay', 'tollgate', 'one at a time'] as const;
 export type SubjectName = (typeof SUBJECTS)[number];
 
 /** One way to bring jobs to nodes, at rest until it is told to begin. */
@@ -38,12 +37,16 @@ async function fillQueue(client: Client, jobs: number): Promise<void> {
   await client.publish(makeJobs(jobs - ready));
 }
 
-/** The bare relay, in a world that is a vhost only. */
-export async function relaySubject(client: Client, adopt: Adopt): Promise<Subject> {
+/** The bare relay, plain or tuned, in a world that is a vhost only; both may share it. */
+export async function relaySubject(
+  name: 'relay' | 'tuned relay',
+  client: Client,
+  adopt: Adopt,
+): Promise<Subject> {
   const child = new Child<RelayMethods>('relay.ts', adopt);
-  await child.call('connect', client.world.servers.amqpUrl);
+  await child.call('connect', { url: client.world.servers.amqpUrl, isTuned: name === 'tuned relay' });
   return {
-    name: 'relay',
+    name,
     client,
     pid: child.pid,
     fill: (jobs) => fillQueue(client, jobs),
@@ -69,7 +72,7 @@ export async function oneAtATimeSubject(
     fill: async (jobs) => {
       await fillQueue(client, jobs);
       await fleet.call('hello', name);
-      await sleep(HELLO_MS);
+      await until(async () => (await child.call('workers')) === NODES.length, 'the workers to be known');
     },
     begin: () => child.call('begin'),
     end: async () => {
@@ -80,8 +83,6 @@ export async function oneAtATimeSubject(
   };
 }
 
-/** Until the hellos of a fleet have reached Redis, generously: only the naive version has no other way to know. */
-const HELLO_MS = 300;
 /** Jobs that make an open pool pause: more than a wake-up lets try again at once. They are redelivered, a few of thousands. */
 const PAUSE_JOBS = 100;
 /** A coordinator gives up a pool without a free slot after `line.pauseAfterMs`, 1 s. */

@@ -149,6 +149,6 @@ await t.test('the report says where it was measured, what holds, and what distur
   const text = reportLines(findings).join('\n');
   t.match(text, '2 cores (CPU), 24 GiB, kernel 6.1, Node 24.0.0, commit unknown');
   t.match(text, /tollgate ÷ relay +0\.53 \(0\.50 … 0\.55\) × +≥ 0\.45 +yes +≥ 0\.70 +not yet/);
-  t.match(text, /CPU µs per saturated dispatch +relay +tollgate +one at a time/);
+  t.match(text, /CPU µs per saturated dispatch +relay +tuned relay +tollgate +one at a time/);
   t.match(text, /^DISTURBED: other processes/m);
 });
