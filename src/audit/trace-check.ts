@@ -18,7 +18,10 @@ interface Missing {
 }
 
 /** What the check judges. */
-export const TRACE_INVARIANTS: readonly InvariantId[] = ['traces.requests', 'traces.attempts'];
+export const TRACE_INVARIANTS = [
+  'traces.requests',
+  'traces.attempts',
+] as const satisfies readonly InvariantId[];
 
 /**
  * Looks for the documents of jobs, page by page beside the walk over jobs. What is missing is asked for again at the end; what is
@@ -56,32 +59,35 @@ export class TraceCheck {
 
   /** Asks again for what was missing, and judges what still is. */
   async finish(clock: Clock): Promise<void> {
-    const { recheckMs, pageRows, traceGraceMs } = this.#bounds;
+    const { recheckMs, pageRows } = this.#bounds;
     const left = await askAgain(this.#missing, recheckMs, clock, async (suspects) => {
       const still: Missing[] = [];
       for (let at = 0; at < suspects.length; at += pageRows)
         still.push(...(await this.#absent(suspects.slice(at, at + pageRows))));
       return still;
     });
-    if (left.length === 0) return;
+    const beyond = TRACE_INVARIANTS.filter((id) => this.#beyond[id] > 0);
+    if (left.length === 0 && beyond.length === 0) return;
     const spooled = await this.#stores.spool.depth();
-    const findings = this.#findings;
-    for (const one of left) {
-      const id = invariantOf(one);
-      const what =
-        one.attempt === 0 ? 'its request is not in MongoDB' : `attempt ${one.attempt} is not in MongoDB`;
-      const example = { id: one.job, what };
-      if (spooled > 0)
-        findings.unsettled(id, 'waiting', `${spooled} messages wait in the spool queue`, [example]);
-      else if (one.ageMs > traceGraceMs) findings.broken(id, one.job, what);
-      else
-        findings.unsettled(id, 'waiting', `jobs of the last ${traceGraceMs / 1_000} s are under way`, [
-          example,
-        ]);
+    for (const one of left) this.#judge(one, spooled);
+    for (const id of beyond) {
+      const note = `${this.#beyond[id]} more were missing, too many to be asked for again`;
+      if (spooled > 0 || left.length === 0) this.#findings.unsettled(id, 'waiting', note);
+      else this.#findings.brokenToo(id, this.#beyond[id]);
     }
-    if (spooled > 0) return;
-    for (const id of ['traces.requests', 'traces.attempts'] as const)
-      findings.brokenToo(id, this.#beyond[id]);
+  }
+
+  #judge(one: Missing, spooled: number): void {
+    const id = invariantOf(one);
+    const document = one.attempt === 0 ? 'request' : `document of attempt ${one.attempt}`;
+    const example = { id: one.job, what: `its ${document} is not in MongoDB` };
+    const isYoung = one.ageMs <= this.#bounds.traceGraceMs;
+    if (spooled === 0 && !isYoung) return this.#findings.broken(id, example.id, example.what);
+    const note =
+      spooled > 0
+        ? `messages that wait in the spool queue: ${spooled}`
+        : `jobs of the last ${this.#bounds.traceGraceMs / 1_000} s may still be on their way`;
+    this.#findings.unsettled(id, 'waiting', note, [example]);
   }
 
   async #absent(asked: readonly Missing[]): Promise<Missing[]> {
@@ -96,6 +102,6 @@ export class TraceCheck {
   }
 }
 
-function invariantOf({ attempt }: Missing): 'traces.requests' | 'traces.attempts' {
+function invariantOf({ attempt }: Missing): (typeof TRACE_INVARIANTS)[number] {
   return attempt === 0 ? 'traces.requests' : 'traces.attempts';
 }

@@ -53,15 +53,18 @@ function requireDatabase({ servers }: Config): void {
 }
 
 async function runOver(config: Config, options: AuditOptions): Promise<AuditReport> {
-  const [{ openAuditStores, auditBounds }, { runAudit }, { createLog }] = await Promise.all([
+  const [{ openAuditStores, auditBounds }, { runAudit }, { schemaFault }, { createLog }] = await Promise.all([
     import('../audit/open-stores.ts'),
     import('../audit/run.ts'),
+    import('./stores.ts'),
     import('../ops/log.ts'),
   ]);
   const { workerLog = [], clockSkewMs } = options;
   const { stores, close } = await openAuditStores(config, createLog({ level: 'silent' }));
   try {
     return await runAudit(stores, { bounds: auditBounds(config), workerLogs: workerLog, clockSkewMs });
+  } catch (error) {
+    throw schemaFault(error);
   } finally {
     await close();
   }

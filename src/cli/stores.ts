@@ -34,12 +34,17 @@ export async function withDatabase<T>(config: Config, work: (db: Database) => Pr
   try {
     return await work(db);
   } catch (error) {
-    if (!(error instanceof SqlRejection && NO_SCHEMA.has(error.sqlState))) throw error;
-    const what = 'the database has no Tollgate schema, or that of an older version';
-    throw new TollgateError('TG_SCHEMA_MISMATCH', what, { cause: error });
+    throw schemaFault(error);
   } finally {
     await db.close();
   }
+}
+
+/** TG_SCHEMA_MISMATCH where PostgreSQL refused a statement because what it names is not there; else `error` as it is. */
+export function schemaFault(error: unknown): unknown {
+  if (!(error instanceof SqlRejection && NO_SCHEMA.has(error.sqlState))) return error;
+  const what = 'the database has no Tollgate schema, or that of an older version';
+  return new TollgateError('TG_SCHEMA_MISMATCH', what, { cause: error });
 }
 
 /** RabbitMQ's management API, or null where no URL of it is given. The vhost is that of `amqpUrl`. */

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { INVARIANTS } from '../../src/audit/catalogue.ts';
-import { corruptionsOf } from './corruptions.ts';
+import { type Corruption, corruptionsOf } from './corruptions.ts';
 import { brokenIn, scene } from './scene.ts';
 
 /** What is missing in the traces is broken as soon as a job is two seconds old. */
@@ -33,13 +33,20 @@ await t.test('the audit', { timeout: 110_000 }, async (t) => {
   });
 
   const corruptions = await corruptionsOf(stage);
-  for (const [id, { named, spoil, restore, workLog = stage.workLog }] of Object.entries(corruptions)) {
+  const auditWith = async ({ spoil, restore, workLog = stage.workLog }: Corruption) => {
+    await spoil();
+    try {
+      return await stage.audit('--worker-log', workLog, ...SOON);
+    } finally {
+      await restore();
+    }
+  };
+  for (const [id, corruption] of Object.entries(corruptions)) {
     await t.test(`names ${id} when it is broken`, async (t) => {
-      await spoil();
-      const { status, report } = await stage.audit('--worker-log', workLog, ...SOON).finally(restore);
+      const { status, report } = await auditWith(corruption);
       t.match({ status, verdict: report.verdict }, { status: 1, verdict: 'broken' });
       const found = report.invariants.filter(({ examples }) => examples.length > 0);
-      t.same(brokenIn(report), named, JSON.stringify(found));
+      t.same(brokenIn(report), corruption.named, JSON.stringify(found));
       t.match(found.find((one) => one.id === id)?.examples[0], { id: /./, what: /./ });
     });
   }

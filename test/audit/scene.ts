@@ -42,6 +42,8 @@ export interface Scene {
   /** Keys of the cell of `holder`, and of the other cell. */
   readonly cell: string;
   readonly otherCell: string;
+  /** `--set` options of every setting of this world, the auditor's login too. */
+  readonly settings: readonly string[];
   /** Runs `tollgate audit --json` and returns its exit status and report. */
   audit(...args: string[]): Promise<{ status: number | null; report: AuditReport }>;
 }
@@ -64,7 +66,8 @@ export async function scene(t: Teardown & { testdir(): string }): Promise<Scene>
   const leaver = await made.startHandWorker('n3', 4, ['left']);
   const redis = new Redis(made.servers.redisUrl);
   const mongo = new MongoClient(made.servers.mongoUrl);
-  t.after(() => Promise.all([redis.disconnect(), mongo.close()]));
+  t.after(() => redis.disconnect());
+  t.after(() => mongo.close());
 
   const send = async (change: Partial<JobMessage>): Promise<string> => {
     const job = made.job(change);
@@ -98,10 +101,12 @@ export async function scene(t: Teardown & { testdir(): string }): Promise<Scene>
     holder,
     cell: cellBase(made.servers.keyPrefix, cellNumber),
     otherCell: cellBase(made.servers.keyPrefix, 1 - cellNumber),
+    settings,
     audit: async (...args) => {
       const { status, stdout, stderr } = await runCli(['audit', ...settings, ...args, '--json']);
       if (status !== 0 && status !== 1) throw new Error(`no report: ${stderr}`);
-      return { status, report: JSON.parse(stdout) as AuditReport };
+      const report: AuditReport = JSON.parse(stdout);
+      return { status, report };
     },
   };
 }
