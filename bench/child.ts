@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import type { Owner } from './owner.ts';
 
 /** What a program of the bench lets its parent call. Arguments and answers travel by structured clone. */
 type Methods<M> = { readonly [K in keyof M]: (argument: never) => unknown };
@@ -49,10 +50,10 @@ export class Child<M extends Methods<M>> {
   #isStopping = false;
 
   /**
-   * `program`: a file beside this one. `adopt` is told the pid, so that the process cannot outlive the bench. A child that ends
-   * by itself ends the bench: its figures would be worth nothing.
+   * `program`: a file beside this one. A child that ends by itself ends the bench: its figures would be
+   * worth nothing.
    */
-  constructor(program: string, adopt: (pid: number) => void) {
+  constructor(program: string, owner: Owner) {
     this.#name = program;
     const file = fileURLToPath(new URL(program, import.meta.url));
     // Its words go to our standard error: standard output is the report's.
@@ -63,10 +64,10 @@ export class Child<M extends Methods<M>> {
     const { pid } = this.#process;
     if (pid === undefined) throw new Error(`${program} could not be started`);
     this.pid = pid;
-    adopt(pid);
+    owner.adopt(pid);
     this.#process.on('message', (answer: Answer) => this.#settle(answer));
     this.#process.once('exit', (code, signal) => {
-      if (!this.#isStopping) throw new Error(`${program} ended with ${signal ?? code}`);
+      if (!this.#isStopping && !owner.isEnding) throw new Error(`${program} ended with ${signal ?? code}`);
     });
   }
 

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import type { Owner } from './owner.ts';
 import { serveEnvironment, type World } from './world.ts';
 
 const PROGRAM = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url));
@@ -15,11 +16,12 @@ export class Daemon {
   #isStopping = false;
 
   /** One that ends by itself ends the bench. */
-  constructor(process: ChildProcess, pid: number) {
+  constructor(process: ChildProcess, pid: number, owner: Owner) {
     this.#process = process;
     this.pid = pid;
     process.once('exit', (code, signal) => {
-      if (!this.#isStopping) throw new Error(`tollgate serve ended with ${signal ?? code}`);
+      if (!this.#isStopping && !owner.isEnding)
+        throw new Error(`tollgate serve ended with ${signal ?? code}`);
     });
   }
 
@@ -40,12 +42,11 @@ export type OnWarning = (line: string) => void;
 
 /**
  * Starts a coordinator and resolves when it serves. `profile`: folder for a CPU profile, written when it stops; null: none.
- * `adopt` is told the pid.
  */
 export async function startDaemon(
   world: World,
   profile: string | null,
-  adopt: (pid: number) => void,
+  owner: Owner,
   onWarning: OnWarning,
 ): Promise<Daemon> {
   const profiling = profile === null ? [] : ['--cpu-prof', `--cpu-prof-dir=${profile}`];
@@ -54,7 +55,7 @@ export async function startDaemon(
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   if (child.pid === undefined) throw new Error('tollgate serve could not be started');
-  adopt(child.pid);
+  owner.adopt(child.pid);
   const serving = Promise.withResolvers<void>();
   const timer = setTimeout(
     () => serving.reject(new Error('tollgate serve did not start in time')),
@@ -72,5 +73,5 @@ export async function startDaemon(
   } finally {
     clearTimeout(timer);
   }
-  return new Daemon(child, child.pid);
+  return new Daemon(child, child.pid, owner);
 }

@@ -11,6 +11,7 @@ import { disturbances, figuresOf, type Run } from './figures.ts';
 import type { FleetMethods } from './fleet.ts';
 import { connectClient } from './load.ts';
 import { readMachine } from './machine.ts';
+import { ownerOf } from './owner.ts';
 import { readProfile, selfTimes } from './profile.ts';
 import { type Findings, reportLines } from './report.ts';
 import { type Ground, idleRun, latencyRun, saturatedRun } from './runs.ts';
@@ -92,9 +93,9 @@ async function setUp(
   stack: Stack,
   options: HotpathOptions,
 ): Promise<{ ground: Ground; subjects: Subject[]; warnings: string[] }> {
-  const adopt = (pid: number): void => stack.adopt(pid);
+  const owner = ownerOf(stack);
   const warnings: string[] = [];
-  const fleet = new Child<FleetMethods>('fleet.ts', adopt);
+  const fleet = new Child<FleetMethods>('fleet.ts', owner);
   t.after(() => fleet.stop());
   const clientOf = async (name: string, hasStores: boolean) => {
     const world = await makeWorld(t, name, hasStores);
@@ -104,15 +105,15 @@ async function setUp(
   const relayClient = await clientOf('relay', false);
   const relays: Subject[] = [];
   for (const name of ['relay', 'tuned relay'] as const) {
-    const relay = await relaySubject(name, relayClient, adopt);
+    const relay = await relaySubject(name, relayClient, owner);
     t.after(() => relay.stop());
     relays.push(relay);
   }
-  const naive = await oneAtATimeSubject(await clientOf('one at a time', true), fleet, adopt);
+  const naive = await oneAtATimeSubject(await clientOf('one at a time', true), fleet, owner);
   t.after(() => naive.stop());
   const client = await clientOf('tollgate', true);
   const onWarning = (line: string): void => void warnings.push(line);
-  const tollgate = await tollgateSubject(client, fleet, { adopt, profile: options.profile, onWarning });
+  const tollgate = await tollgateSubject(client, fleet, { owner, profile: options.profile, onWarning });
   t.after(() => tollgate.stop());
   const subjects = [...relays, tollgate, naive];
   const own = SERVER_NAMES.filter((name) => isOwn(stack, name));

@@ -123,6 +123,8 @@ export async function connectClient(t: Teardown, world: World): Promise<Client> 
   await broker.start();
   t.after(() => broker.stop());
   const model = await connect(servers.amqpUrl);
+  // A lost connection is told by the next call; without a listener it would end the process before that.
+  model.on('error', () => undefined);
   t.after(() => model.close());
   const client = new Client(world, broker, await model.createChannel());
   await client.start();

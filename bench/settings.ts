@@ -128,6 +128,7 @@ const WITNESS_QUEUE = 'bench.witness';
 export async function startWitness(world: World, hasStores: boolean): Promise<Witness> {
   const { servers } = world;
   const model = await connect(servers.amqpUrl);
+  model.on('error', () => undefined);
   const channel = await model.createChannel();
   const keys = [
     [EXCHANGE.jobs, jobKey(MODEL, 'interactive')],

@@ -7,6 +7,7 @@ import { makeJobs } from './jobs.ts';
 import type { Client } from './load.ts';
 import { MODEL, NODES } from './names.ts';
 import type { OneAtATimeMethods } from './one-at-a-time.ts';
+import type { Owner } from './owner.ts';
 import type { RelayMethods } from './relay.ts';
 
 /** Who is measured. */
@@ -28,8 +29,6 @@ export interface Subject {
   stop(): Promise<void>;
 }
 
-type Adopt = (pid: number) => void;
-
 const QUEUE_NAME = jobQueue(MODEL, 'interactive');
 
 async function fillQueue(client: Client, jobs: number): Promise<void> {
@@ -41,9 +40,9 @@ async function fillQueue(client: Client, jobs: number): Promise<void> {
 export async function relaySubject(
   name: 'relay' | 'tuned relay',
   client: Client,
-  adopt: Adopt,
+  owner: Owner,
 ): Promise<Subject> {
-  const child = new Child<RelayMethods>('relay.ts', adopt);
+  const child = new Child<RelayMethods>('relay.ts', owner);
   await child.call('connect', { url: client.world.servers.amqpUrl, isTuned: name === 'tuned relay' });
   return {
     name,
@@ -60,10 +59,10 @@ export async function relaySubject(
 export async function oneAtATimeSubject(
   client: Client,
   fleet: Child<FleetMethods>,
-  adopt: Adopt,
+  owner: Owner,
 ): Promise<Subject> {
   const { name, config } = client.world;
-  const child = new Child<OneAtATimeMethods>('one-at-a-time.ts', adopt);
+  const child = new Child<OneAtATimeMethods>('one-at-a-time.ts', owner);
   await child.call('start', config);
   return {
     name: 'one at a time',
@@ -95,10 +94,10 @@ const PAUSE_MS_MAX = 10_000;
 export async function tollgateSubject(
   client: Client,
   fleet: Child<FleetMethods>,
-  options: { readonly adopt: Adopt; readonly profile: string | null; readonly onWarning: OnWarning },
+  options: { readonly owner: Owner; readonly profile: string | null; readonly onWarning: OnWarning },
 ): Promise<Subject> {
   const { name } = client.world;
-  const daemon = await startDaemon(client.world, options.profile, options.adopt, options.onWarning);
+  const daemon = await startDaemon(client.world, options.profile, options.owner, options.onWarning);
   const isPaused = async (): Promise<boolean> => {
     const { ready, consumers } = await client.count(QUEUE_NAME);
     return ready === PAUSE_JOBS && consumers === 0;
