@@ -382,12 +382,14 @@ create function credits.show_account(p_account text) returns table (
   id integer, name text, credited_micro bigint, captured_micro bigint, held_micro bigint, namespaces text[]
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  v_account constant integer := identity.account_id(p_account);
 begin
   return query
   select i.id, i.name, a.credited_micro, a.captured_micro, a.held_micro,
          array(select n.name from identity.namespaces n where n.account_id = i.id order by n.name)
     from identity.accounts i join credits.accounts a on a.id = i.id
-   where i.id = identity.account_id(p_account);
+   where i.id = v_account;
 end
 $$;
 
