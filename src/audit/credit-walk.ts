@@ -96,7 +96,6 @@ class TransferJudge {
   }
 
   #broken(id: InvariantId, transfer: TransferRow, what: string | null): void {
-    // An account is counted by the walk over accounts.
     this.#findings.checked([id], 1);
     if (what !== null) this.#findings.broken(id, transfer.id, what);
   }
