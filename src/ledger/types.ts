@@ -57,7 +57,10 @@ export type LockAnswer =
       readonly amountMicro: bigint;
     }
   | ExistingJob
-  /** `isRecorded`: the arbiter remembers it (insufficient credit, no price); otherwise no row was written (id window). */
+  /**
+   * `isRecorded`: the arbiter remembers it (insufficient credit, no price, limits); otherwise no row was written (id window,
+   * unknown account, TG_STORE_REJECTED for a row that PostgreSQL cannot take).
+   */
   | { readonly kind: 'refused'; readonly code: Code; readonly isRecorded: boolean }
   /** The id was used before: by the same account with another body, or by another account (which learns nothing else). */
   | { readonly kind: 'conflict'; readonly field: 'body' | 'account' }
@@ -116,7 +119,7 @@ export interface EndedJob {
 
 /** What settling one result did. */
 export type SettleAnswer =
-  /** `settled`: by this call. `same`: by an earlier call with the same digest; repeat release, reply and trace. */
+  /** `settled`: by this call. `same`: by an earlier call with the same digest; repeat release, reply and trace. `isCapped`: the usage is beyond a limit of the job. */
   | { readonly kind: 'settled' | 'same'; readonly job: EndedJob; readonly isCapped: boolean }
   /** The attempt is over (ended by the sweep or superseded): nothing changed. */
   | { readonly kind: 'late'; readonly namespace: string; readonly state: JobState }
@@ -179,6 +182,6 @@ export interface Sweeps {
   /** Jobs that ended without a message behind them and whose reply has not been sent yet. */
   owedReplies(limit: number): Promise<EndedJob[]>;
   clearOwed(jobIds: readonly string[]): Promise<void>;
-  /** Pages of open attempts in id order; `afterJobId` null starts. */
+  /** Pages of open attempts, earliest deadline first; `afterJobId` is the last of the page before, null starts. */
   openAttempts(afterJobId: string | null, limit: number): Promise<OpenAttempt[]>;
 }
