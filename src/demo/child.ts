@@ -16,7 +16,7 @@ const TAIL_LINES = 15;
 export interface Nursery {
   /** Working folder, and where each writes its log. */
   readonly folder: string;
-  /** Told every pid, so that nothing outlives the demo, whatever ends it. */
+  /** Told every pid, so that nothing outlives the demo, even one that is killed. */
   readonly adopt: (pid: number) => void;
 }
 
@@ -30,22 +30,28 @@ export class Child {
   #isStopping = false;
 
   /** For the functions below. */
-  constructor(name: string, logFile: string, process: ChildProcess, nursery: Nursery) {
+  constructor(name: string, logFile: string, running: ChildProcess, nursery: Nursery) {
     this.name = name;
     this.logFile = logFile;
-    this.#process = process;
-    if (process.pid !== undefined) nursery.adopt(process.pid);
+    this.#process = running;
+    if (running.pid !== undefined) nursery.adopt(running.pid);
+    // A demo that is told to end while this one starts may have nobody left to adopt it.
+    const kill = () => running.kill('SIGKILL');
+    process.once('exit', kill);
     const failed = Promise.withResolvers<never>();
     failed.promise.catch(() => undefined);
     const fail = (how: string): void => {
       if (!this.#isStopping) failed.reject(new Error(`${name} ended with ${how}\n${this.#tail()}`));
     };
-    process.once('exit', (code, signal) => fail(signal ?? String(code)));
-    process.once('error', (error) => fail(error.message));
+    running.once('exit', (code, signal) => {
+      process.off('exit', kill);
+      fail(signal ?? String(code));
+    });
+    running.once('error', (error) => fail(error.message));
     this.failed = failed.promise;
   }
 
-  /** Asks it to end and waits until it has; what takes too long is killed. Resolves to true if it ended well. Idempotent. */
+  /** Asks it to end and waits until it has; what takes too long is killed. True if it ended well. May be called twice. */
   async stop(): Promise<boolean> {
     this.#isStopping = true;
     const running = this.#process;

@@ -55,7 +55,7 @@ export class Clients {
     await Promise.all([
       ...publishers.map(({ name }) => connect(name, name)),
       connect('stranger', stranger),
-      connect('anonymous', first?.name ?? ''),
+      connect('anonymous', first?.name ?? '', false),
     ]);
   }
 

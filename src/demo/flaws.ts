@@ -28,7 +28,10 @@ export interface Draft {
 
 /** One way of being wrong. */
 export interface Flaw {
-  /** `malformed`: bytes and fields. `misaddressed`: envelope, sender, account. `refused`: a good message that asks for too much. */
+  /**
+   * `malformed`: bytes and fields. `misaddressed`: envelope, sender, account. `refused`: a good message that asks for what
+   * there is not, which is remembered.
+   */
   readonly group: 'malformed' | 'misaddressed' | 'refused';
   readonly expected: Expected;
   /** Replaces the id of the job; it was made now. */
@@ -195,7 +198,7 @@ export const FLAWS = {
     body: (job) => ({ ...job, limits: { ...job.limits, timeout_ms: 3_600_000 } }),
   },
   over_wait: {
-    group: 'refused',
+    group: 'malformed',
     expected: refused('TG_JOB_LIMITS', 'limits.wait_ms'),
     body: (job) => ({ ...job, limits: { ...job.limits, wait_ms: 86_400_000 } }),
     envelope: () => ({ expirationMs: 86_400_000 }),

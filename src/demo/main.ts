@@ -1,5 +1,7 @@
-import { createReadStream } from 'node:fs';
+import { copyFileSync, createReadStream, mkdirSync, mkdtempSync, readdirSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { TollgateError } from '../errors.ts';
 import { withStack } from '../stack/with-stack.ts';
@@ -26,7 +28,18 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const arrivals = options.trace === null ? null : await arrivalsOf(options.trace, options.jobs);
   const load = (world: World) => loadOf(world, options, arrivals);
-  const report = await withStack((stack) => runDemo(stack, load, originOf(options), tell));
+  const report = await withStack(async (stack) => {
+    const folder = join(stack.folder, 'demo');
+    mkdirSync(folder, { mode: 0o700 });
+    try {
+      const found = await runDemo(stack, folder, load, originOf(options), process.stderr);
+      if (!found.isGood) keepLogs(folder);
+      return found;
+    } catch (error) {
+      if (!isInterrupted) keepLogs(folder);
+      throw error;
+    }
+  });
   process.stdout.write(`\n${renderSummary(report)}\n`);
   if (options.json !== null) await writeFile(options.json, `${JSON.stringify(report, plain, 2)}\n`);
   return report.isGood ? 0 : 1;
@@ -34,6 +47,14 @@ async function main(args: readonly string[]): Promise<number> {
 
 function tell(line: string): void {
   process.stderr.write(`${line}\n`);
+}
+
+/** The folder goes with the servers; whoever looks for a fault wants the logs that are in it. */
+function keepLogs(folder: string): void {
+  const kept = mkdtempSync(join(tmpdir(), 'tollgate-demo-logs-'));
+  for (const file of readdirSync(folder))
+    if (file.endsWith('.log')) copyFileSync(join(folder, file), join(kept, file));
+  tell(`the logs of all parts are in ${kept}`);
 }
 
 function loadOf(
@@ -73,6 +94,11 @@ function shown(error: unknown): string {
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }
 
+let isInterrupted = false;
+for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+  process.once(name, () => {
+    isInterrupted = true;
+  });
 try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {

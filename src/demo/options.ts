@@ -17,7 +17,7 @@ export interface DemoOptions {
 }
 
 /** The default load. */
-export const JOBS_DEFAULT = 2_400;
+export const JOBS_DEFAULT = 2_100;
 
 const SPEED_MAX = 100_000;
 const SEED_MAX = 4_294_967_295;

@@ -20,8 +20,8 @@ export interface Parts {
 }
 
 /** Answers of the model server: tokens per second, and milliseconds to the first one. Quick, and not at once. */
-const TOKENS_PER_SECOND = 150;
-const FIRST_TOKEN_MS = 30;
+const TOKENS_PER_SECOND = 300;
+const FIRST_TOKEN_MS = 40;
 
 const FLEET_MS_MAX = 20_000;
 const POLL_MS = 50;

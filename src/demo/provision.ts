@@ -9,6 +9,7 @@ import { Models } from '../network/models.ts';
 import { Nodes } from '../network/nodes.ts';
 import type { Database } from '../postgres/database.ts';
 import { generateNodeKey, rawPublicKey } from '../workers/agent/keys.ts';
+import type { DemoSettings } from './settings.ts';
 import { modelsOf, type World } from './world.ts';
 
 /** A node's login and its identity key. */
@@ -35,12 +36,8 @@ export async function provision(
   config: Config,
   db: Database,
 ): Promise<Logins> {
-  const { amqpUrl, amqpAdminUrl, connectTimeoutMs } = config.servers;
-  const management = new Management({
-    url: amqpAdminUrl ?? '',
-    vhost: vhostOf(amqpUrl),
-    requestMsMax: connectTimeoutMs,
-  });
+  const { amqpUrl } = config.servers;
+  const management = managementOf(config);
   const [publishers, nodes] = await Promise.all([
     publisherLogins(world, management, amqpUrl),
     nodeLogins(world, management, amqpUrl),
@@ -58,6 +55,23 @@ export async function provision(
     privateKey: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
   }));
   return { publishers, nodes: exported };
+}
+
+/** Deletes the run's RabbitMQ users where the broker was given: others need not keep them. */
+export async function forgetLogins(
+  { publishers, stranger, nodes }: World,
+  { config, tag }: Pick<DemoSettings, 'config' | 'tag'>,
+): Promise<void> {
+  if (tag === '') return;
+  const management = managementOf(config);
+  const names = [...publishers.map(({ name }) => name), stranger];
+  const users = [...names.map(publisherUser), ...nodes.map(({ id }) => nodeUser(id))];
+  await Promise.all(users.map((user) => management.deleteUser(user)));
+}
+
+function managementOf({ servers }: Config): Management {
+  const { amqpUrl, amqpAdminUrl, connectTimeoutMs } = servers;
+  return new Management({ url: amqpAdminUrl ?? '', vhost: vhostOf(amqpUrl), requestMsMax: connectTimeoutMs });
 }
 
 async function makeAccounts(

@@ -1,4 +1,3 @@
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { auditBounds, openAuditStores } from '../audit/open-stores.ts';
@@ -16,9 +15,9 @@ import { fetchMetrics } from './daemon-metrics.ts';
 import { Generator } from './generator.ts';
 import { type Parts, startParts } from './parts.ts';
 import { type Prediction, PredictionLog } from './predictions.ts';
-import { Progress } from './progress.ts';
+import { Progress, type Terminal } from './progress.ts';
 import { Prompts } from './prompts.ts';
-import { type Logins, provision } from './provision.ts';
+import { forgetLogins, type Logins, provision } from './provision.ts';
 import type { Scenario } from './scenario.ts';
 import { type DemoSettings, settingsOf } from './settings.ts';
 import { areCreditsExact, type CreditFlow, type DemoReport, quantile } from './summary.ts';
@@ -32,9 +31,12 @@ const CONNECTIONS_MAX = 4;
 const IDLE_MS_MAX = 15_000;
 const POLL_MS = 100;
 
+/** Servers that answer, ours or given, and how long it took to get there. */
+export type DemoServers = Pick<Stack, 'urls' | 'timings' | 'started' | 'adopt'>;
+
 /** What every step of a run uses. */
 interface Run {
-  readonly stack: Stack;
+  readonly servers: DemoServers;
   readonly settings: DemoSettings;
   readonly world: World;
   readonly scenario: Scenario;
@@ -55,60 +57,73 @@ interface Sent {
 }
 
 /**
- * Puts a Tollgate together on servers that run, sends it the load and compares. `loadOf` lays the load out for the names of this
- * run; `origin` says in the report where it came from. Everything started here has ended when the promise settles.
- * `tell` gets whole lines about the steps.
+ * Puts a Tollgate together on servers that run, sends it the load and compares. Every part's log goes to `folder`. `loadOf` lays
+ * the load out for the names of this run; `origin` says in the report where it came from. Everything started here has ended when the promise settles.
+ * The steps and the progress are shown on `terminal`.
  */
 export async function runDemo(
-  stack: Stack,
+  servers: DemoServers,
+  folder: string,
   loadOf: (world: World) => Scenario,
   origin: string,
-  tell: (line: string) => void,
+  terminal: Terminal,
 ): Promise<DemoReport> {
+  const tell = (line: string) => void terminal.write(`${line}\n`);
   const readyMs = systemClock.monotonicMs();
   await using ending = new AsyncDisposableStack();
-  const settings = settingsOf(stack);
+  const settings = settingsOf(servers);
   const world = worldOf(settings.tag);
   const run: Run = {
-    stack,
+    servers,
     settings,
     world,
     scenario: loadOf(world),
-    ...openStores(stack, settings, ending),
+    folder,
+    ...openStores(settings, ending),
   };
+  if (settings.tag !== '')
+    tell('on servers that were given: what the demo writes there stays, under names of its own');
+  ending.defer(() => forgetLogins(world, settings));
   const logins = await prepare(run);
   tell(
     `made ${world.accounts.length} accounts, ${world.publishers.length} publishers, ${world.nodes.length} nodes`,
   );
-  const nursery = { folder: run.folder, adopt: (pid: number) => stack.adopt(pid) };
+  const nursery = { folder: run.folder, adopt: (pid: number) => servers.adopt(pid) };
   const parts = await startParts(world, settings, logins.nodes, nursery, (end) =>
     ending.defer(async () => void (await end())),
   );
   await run.witnesses.start();
   tell('a coordinator, a model server and eight workers are up; here comes the load');
-  const startMs = stack.timings.startMs + systemClock.monotonicMs() - readyMs;
-  const sent = await sendLoad(run, logins, parts);
+  const startMs = servers.timings.startMs + systemClock.monotonicMs() - readyMs;
+  const sent = await sendLoad(run, logins, parts, terminal);
   const checkedMs = systemClock.monotonicMs();
   const report = await compare(run, parts, sent, origin);
-  const { downloadMs, installMs } = stack.timings;
+  const uncleanEnds = await stopParts(parts);
+  const { downloadMs, installMs } = servers.timings;
   const checkMs = systemClock.monotonicMs() - checkedMs;
-  return { ...report, timings: { downloadMs, installMs, startMs, runMs: sent.runMs, checkMs } };
+  return {
+    ...report,
+    isGood: report.isGood && uncleanEnds.length === 0,
+    uncleanEnds,
+    timings: { downloadMs, installMs, startMs, runMs: sent.runMs, checkMs },
+  };
 }
 
-function openStores(
-  { folder: base }: Stack,
-  { config }: DemoSettings,
-  ending: AsyncDisposableStack,
-): Pick<Run, 'folder' | 'db' | 'witnesses'> {
-  const folder = join(base, 'demo');
-  mkdirSync(folder, { mode: 0o700 });
+/** Ends the workers, then the coordinator, as an operator would; names those that did not end well. */
+async function stopParts({ fleet, daemon, model }: Parts): Promise<string[]> {
+  const unclean: string[] = [];
+  for (const child of [fleet, daemon, model]) if (!(await child.stop())) unclean.push(child.name);
+  return unclean;
+}
+
+function openStores({ config }: DemoSettings, ending: AsyncDisposableStack): Pick<Run, 'db' | 'witnesses'> {
   const log = createLog({ level: 'error' }, 2);
   const url = config.servers.postgresAdminUrl ?? '';
   const db = new Database({ ...config.ledger, ...config.servers, url, connectionsMax: CONNECTIONS_MAX }, log);
   const witnesses = new Witnesses(config, log, db);
   ending.defer(() => db.close());
   ending.defer(() => witnesses.stop());
-  return { folder, db, witnesses };
+  return { db, witnesses };
 }
 
 /** The schema, and the records of the world. */
@@ -123,7 +138,7 @@ async function prepare({ settings, world, scenario, db }: Run): Promise<Logins> 
 }
 
 /** Sends everything and waits for its end. Rejects when one of the processes ends on the way. */
-async function sendLoad(run: Run, logins: Logins, parts: Parts): Promise<Sent> {
+async function sendLoad(run: Run, logins: Logins, parts: Parts, terminal: Terminal): Promise<Sent> {
   const { settings, world, scenario, folder, witnesses } = run;
   const { config } = settings;
   await using ending = new AsyncDisposableStack();
@@ -150,7 +165,7 @@ async function sendLoad(run: Run, logins: Logins, parts: Parts): Promise<Sent> {
   const beganAtMs = systemClock.nowMs();
   const beganMs = systemClock.monotonicMs();
   const progress = new Progress(
-    process.stderr,
+    terminal,
     () => systemClock.monotonicMs(),
     () => generator.state,
     async () => {
@@ -179,8 +194,8 @@ async function compare(
   parts: Parts,
   sent: Sent,
   origin: string,
-): Promise<Omit<DemoReport, 'timings'>> {
-  const { world, scenario, settings, stack, witnesses } = run;
+): Promise<Omit<DemoReport, 'timings' | 'uncleanEnds'>> {
+  const { world, scenario, settings, servers, witnesses } = run;
   const { generator, predictions, before, cpuMs, beganAtMs } = sent;
   await idle(run, parts);
   const after = await witnesses.statements(world);
@@ -198,7 +213,7 @@ async function compare(
   const credits = flowsOf(before, after);
   const toldMicro = toldBy(generator);
   const isAuditClean =
-    audit.verdict === 'ok' || (audit.verdict !== 'broken' && !stack.started.includes('postgres'));
+    audit.verdict === 'ok' || (audit.verdict !== 'broken' && !servers.started.includes('postgres'));
   const isComplete = state.sent === scenario.messages.length;
   return {
     isGood: differences.length === 0 && isComplete && areCreditsExact(credits, toldMicro) && isAuditClean,

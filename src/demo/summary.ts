@@ -40,6 +40,8 @@ export interface DemoReport {
   readonly toldMicro: bigint;
   readonly audit: AuditReport;
   readonly story: string;
+  /** Processes that did not end well when they were asked to. */
+  readonly uncleanEnds: readonly string[];
   readonly timings: {
     readonly downloadMs: number;
     readonly installMs: number;
@@ -70,6 +72,7 @@ export function renderSummary(report: DemoReport): string {
     ...report.story.split('\n'),
     '',
     timeLine(report.timings),
+    ...report.uncleanEnds.map((name) => `${name} did not end well when it was asked to.`),
     report.isGood
       ? 'Everything ended as predicted, and the books agree.'
       : 'NOT AS PREDICTED, or the audit is not clean: see above.',
@@ -148,7 +151,7 @@ function figureLines({ dispatch, load, timings, coordinator }: DemoReport): stri
   return [
     labelled(
       'dispatch',
-      `p50 ${ms(dispatch.p50Ms)}, p95 ${ms(dispatch.p95Ms)}, p99 ${ms(dispatch.p99Ms)}, from receipt to the broker's confirm (${count(dispatch.jobs)} traces)`,
+      `p50 ${ms(dispatch.p50Ms)}, p95 ${ms(dispatch.p95Ms)}, p99 ${ms(dispatch.p99Ms)}, receipt to confirm, slot waits too (${count(dispatch.jobs)} traces)`,
     ),
     labelled(
       'rate',
@@ -159,6 +162,7 @@ function figureLines({ dispatch, load, timings, coordinator }: DemoReport): stri
 
 function creditLines({ credits, toldMicro }: DemoReport): string[] {
   const total = totalOf(credits);
+  const width = Math.max(...credits.map(({ account }) => account.length)) + 2;
   const sign = total.beforeMicro === total.afterMicro + total.capturedMicro ? '=' : '≠';
   const told =
     toldMicro === total.capturedMicro

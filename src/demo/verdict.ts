@@ -1,6 +1,7 @@
 import type { FinalState } from '../contracts/reply.ts';
 import type { Code } from '../errors.ts';
 import type { JobState } from '../ledger/types.ts';
+import { FLAWS } from './flaws.ts';
 import type { Prediction } from './predictions.ts';
 
 /** A reply as its client saw it. */
@@ -112,23 +113,22 @@ const GROUPS = [
 ] as const;
 
 /** Which line of the table a message counts in. */
-function groupOf({ kind, state, code }: Prediction): (typeof GROUPS)[number] {
+function groupOf({ kind, state, code, flaw }: Prediction): (typeof GROUPS)[number] {
   if (kind === 'twin') return 'sent twice at once: one job, answered';
   if (kind === 'again') return 'sent again after the end: answered again';
   if (kind === 'other_body' || kind === 'other_account') return 'its id used before: refused';
-  if (state === 'succeeded' || state === 'cancelled') return 'succeeded';
-  if (state === 'failed') return 'failed: its worker reports an error';
-  if (state === 'expired') return 'expired: nobody serves its model';
   if (state === 'dead') return 'kept as dead letter: nobody may be answered';
   if (code === 'TG_CREDIT_INSUFFICIENT') return 'refused: too little credit';
-  if (code === 'TG_JOB_LIMITS' || code === 'TG_MODEL_UNKNOWN' || code === 'TG_MODEL_NO_PRICE')
-    return 'refused: unknown model, no price, over a limit';
-  return isMisaddressed(code) ? 'refused: wrong address or account' : 'refused: malformed';
+  if (flaw !== null) return GROUP_OF_FLAWS[FLAWS[flaw].group];
+  if (state === 'failed') return 'failed: its worker reports an error';
+  return state === 'expired' ? 'expired: nobody serves its model' : 'succeeded';
 }
 
-function isMisaddressed(code: Code | null): boolean {
-  return code === 'TG_JOB_KEY_MISMATCH' || /^TG_(ACCOUNT|NAMESPACE)_/.test(code ?? '');
-}
+const GROUP_OF_FLAWS = {
+  malformed: 'refused: malformed',
+  misaddressed: 'refused: wrong address or account',
+  refused: 'refused: unknown model, no price, over a limit',
+} as const;
 
 type Twins = ReadonlyMap<number, readonly Prediction[]>;
 
