@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Refusal } from '../errors.ts';
-import type { EndedJob } from '../ledger/types.ts';
+import type { EndedJob, ExistingJob } from '../ledger/types.ts';
 import type { AttemptDocument, EventDocument, RequestDocument, RoutingEntry } from '../traces/types.ts';
 import type { Arrival, Dispatched, Known } from './types.ts';
 
@@ -45,6 +45,22 @@ export function routingEntry(
     dispatchedAtMs,
     dispatchMs,
   };
+}
+
+/** The routing line of an attempt that an earlier coordinator dispatched; it may have died before it could write it. */
+export function earlierRouting(
+  { attempt, node, session }: ExistingJob,
+  receivedAtMs: number,
+): RoutingEntry | null {
+  if (node === null || session === null) return null;
+  const forgotten = {
+    isWarm: null,
+    slotsFree: null,
+    workersFree: null,
+    dispatchedAtMs: null,
+    dispatchMs: null,
+  };
+  return { attempt, node, session, ...forgotten, receivedAtMs, lockedAtMs: receivedAtMs };
 }
 
 /** An attempt that ended without a result: lost, overdue, or its node had no queue. */

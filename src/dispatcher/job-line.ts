@@ -190,7 +190,7 @@ export class JobLine {
     const answeredAgain = await leaveFinished(batch.finished, this.#deps.traceStore);
     const settled = await buryDead([...batch.exits, ...answeredAgain], this.#deps);
     await replyToExits(settled, this.#deps);
-    await traceBatch(sent, settled, this.#deps);
+    await traceBatch(sent, settled, batch.finished, this.#deps);
     countExits(settled, this.#deps.metrics);
     for (const { locked } of sent) {
       this.#answer(locked.admitted.arrival, 'acknowledge');
@@ -235,7 +235,10 @@ export class JobLine {
     this.#free(arrival);
   }
 
-  /** The node's queue is gone: the job ends here, its lock void, and the client hears that it may try again. */
+  /**
+   * The node's queue is gone: the job ends here, its lock void. Its row owes the reply, and the sweep pays it: were the answer to
+   * this call lost, the next try would find the job ended and nobody would know by whom.
+   */
   async #endReturned(batch: Batch, returned: readonly Locked[]): Promise<Exit[]> {
     for (const node of new Set(returned.map((one) => one.node))) this.#deps.nodeQueues.declareAgain(node);
     const leases = returned.map(({ admitted, attempt, node, session }) => ({
@@ -247,7 +250,7 @@ export class JobLine {
     const requests = leases.map((lease) => ({
       ...lease,
       code: 'TG_NODE_UNREACHABLE' as const,
-      isReplyOwed: false,
+      isReplyOwed: true,
     }));
     const answers = await this.#call(batch, 'lock', requests.length, () =>
       this.#deps.locks.endJobs(requests),
@@ -255,8 +258,7 @@ export class JobLine {
     await this.#release(leases);
     return [...answered(returned, answers)].map(([locked, answer]): Exit => {
       const { arrival } = locked.admitted;
-      if (answer.kind === 'ended') return { arrival, outcome: { kind: 'failed', job: answer.job, locked } };
-      return { arrival, outcome: { kind: 'done' } };
+      return { arrival, outcome: { kind: 'failed', locked, isFirst: answer.kind === 'ended' } };
     });
   }
 

@@ -2,11 +2,12 @@ import type { Publisher } from '../broker/types.ts';
 import type { Clock } from '../clock.ts';
 import { isUuidV7 } from '../ids.ts';
 import type { Log, Metrics } from '../ops/types.ts';
-import type { AttemptDocument, EventDocument, RequestDocument, TraceSink } from '../traces/types.ts';
+import type { EventDocument, RequestDocument, TraceSink } from '../traces/types.ts';
 import { answered } from './answered.ts';
 import { deadLetter } from './dead-letter.ts';
-import { endedWithoutResult, refusalEvent, requestDocument, routingEntry } from './documents.ts';
-import { addressed, failureReply, type Replier, refusalReply } from './replies.ts';
+import { earlierRouting, refusalEvent, requestDocument, routingEntry } from './documents.ts';
+import type { FinishedJob } from './finished.ts';
+import { addressed, type Replier, refusalReply } from './replies.ts';
 import { anyLive, type StageRunner } from './stage-runner.ts';
 import { type Documents, writeDocuments } from './trace.ts';
 import type { AddressedReply, Arrival, Dispatched, Exit, Outcome } from './types.ts';
@@ -36,12 +37,9 @@ function replyOf({ arrival, outcome }: Exit): AddressedReply | null {
       const job = arrival.parsed?.id ?? (messageId !== null && isUuidV7(messageId) ? messageId : null);
       return addressed({ replyTo, correlationId }, refusalReply(job, outcome.state, outcome.refusal));
     }
-    case 'failed': {
-      const { jobId, state, code } = outcome.job;
-      return addressed(outcome.job, failureReply(jobId, state, code ?? 'TG_NODE_UNREACHABLE'));
-    }
     case 'answered':
       return outcome.reply;
+    case 'failed':
     case 'dead':
     case 'waiting':
     case 'done':
@@ -53,15 +51,15 @@ function replyOf({ arrival, outcome }: Exit): AddressedReply | null {
   }
 }
 
-/** Writes what happened, durably, before anything is acknowledged: requests, ended attempts, refusals as events. */
+/** Writes what happened, durably, before anything is acknowledged: requests, and refusals as events. */
 export async function traceBatch(
   dispatched: readonly Dispatched[],
   exits: readonly Exit[],
+  finished: readonly FinishedJob[],
   deps: LeaveDeps,
 ): Promise<void> {
-  const documents = collect(dispatched, exits, deps.clock);
-  const { requests, attempts, events } = documents;
-  const count = requests.length + attempts.length + events.length;
+  const documents = collect(dispatched, exits, finished, deps.clock);
+  const count = documents.requests.length + documents.events.length;
   if (count === 0) return;
   const isWanted = () =>
     [...dispatched.map((one) => one.locked.admitted), ...exits].some((one) => one.arrival.delivery.isLive);
@@ -70,13 +68,17 @@ export async function traceBatch(
   );
 }
 
-function collect(dispatched: readonly Dispatched[], exits: readonly Exit[], clock: Clock): Documents {
+function collect(
+  dispatched: readonly Dispatched[],
+  exits: readonly Exit[],
+  finished: readonly FinishedJob[],
+  clock: Clock,
+): Documents {
   const nowMs = clock.nowMs();
   // The wall-clock time of receipt, from the monotonic one.
   const skewMs = nowMs - clock.monotonicMs();
   const receivedAt = (arrival: Arrival) => arrival.delivery.receivedMs + skewMs;
   const requests: RequestDocument[] = [];
-  const attempts: AttemptDocument[] = [];
   const events: EventDocument[] = [];
   for (const one of dispatched) {
     const { admitted } = one.locked;
@@ -92,10 +94,15 @@ function collect(dispatched: readonly Dispatched[], exits: readonly Exit[], cloc
       const atMs = receivedAt(arrival);
       const routing = routingEntry({ locked: outcome.locked, dispatchedAtMs: null, dispatchMs: null }, atMs);
       requests.push(requestDocument(outcome.locked.admitted, atMs, routing));
-      attempts.push(endedWithoutResult(outcome.job));
     }
   }
-  return { requests, attempts, events };
+  // Whoever dispatched it may have died before its request was written; where it was, this is a duplicate and does nothing.
+  for (const { known, existing } of finished) {
+    if (existing.attempt === 0) continue;
+    const atMs = receivedAt(known.arrival);
+    requests.push(requestDocument(known, atMs, earlierRouting(existing, atMs)));
+  }
+  return { requests, attempts: [], events };
 }
 
 type DeadExit = Exit & { readonly outcome: Extract<Outcome, { kind: 'dead' }> };
@@ -147,6 +154,6 @@ export function countExits(exits: readonly Exit[], metrics: Metrics): void {
   for (const { outcome } of exits) {
     if (outcome.kind === 'refused' || outcome.kind === 'dead') metrics.refused(outcome.refusal.code);
     if (outcome.kind === 'refused' && outcome.state === 'expired') metrics.ended('expired');
-    if (outcome.kind === 'failed') metrics.ended('failed');
+    if (outcome.kind === 'failed' && outcome.isFirst) metrics.ended('failed');
   }
 }

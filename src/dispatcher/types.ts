@@ -3,7 +3,7 @@ import type { ChatJob } from '../contracts/job.ts';
 import type { Priority } from '../contracts/names.ts';
 import type { ReplyMessage } from '../contracts/reply.ts';
 import type { Refusal } from '../errors.ts';
-import type { EndedJob, JobIdentity } from '../ledger/types.ts';
+import type { JobIdentity } from '../ledger/types.ts';
 import type { Account, ModelVersion, Publisher } from '../network/types.ts';
 import type { Choice } from '../workers/types.ts';
 
@@ -111,8 +111,8 @@ export type Outcome =
   | { readonly kind: 'done' }
   /** Its twin ended but the trace is not there yet: ask again after `delayMs`. */
   | { readonly kind: 'later'; readonly delayMs: number }
-  /** The attempt could not be handed over; the job has ended, its lock is void. */
-  | { readonly kind: 'failed'; readonly job: EndedJob; readonly locked: Locked }
+  /** The attempt could not be handed over; the job has ended, by this call if `isFirst`, and its row owes the reply. */
+  | { readonly kind: 'failed'; readonly locked: Locked; readonly isFirst: boolean }
   /** A server was away for too long: the broker keeps it. */
   | { readonly kind: 'requeued' };
 
