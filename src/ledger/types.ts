@@ -119,7 +119,10 @@ export interface EndedJob {
 
 /** What settling one result did. */
 export type SettleAnswer =
-  /** `settled`: by this call. `same`: by an earlier call with the same digest; repeat release, reply and trace. `isCapped`: the usage is beyond a limit of the job. */
+  /**
+   * `settled`: by this call. `same`: by an earlier call with the same digest; repeat release, reply and trace. `isCapped`: the
+   * usage is beyond a limit of the job.
+   */
   | { readonly kind: 'settled' | 'same'; readonly job: EndedJob; readonly isCapped: boolean }
   /** The attempt is over (ended by the sweep or superseded): nothing changed. */
   | { readonly kind: 'late'; readonly namespace: string; readonly state: JobState }
