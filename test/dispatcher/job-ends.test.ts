@@ -1,21 +1,13 @@
-import { connect } from 'amqplib';
 import t from 'tap';
 import { nodeQueue } from '../../src/contracts/names.ts';
 import { until } from '../support/until.ts';
-import { type World, world } from '../support/world.ts';
+import { world } from '../support/world.ts';
 
 /** Jobs that are locked and get no good result: each ends once, its lock resolved, its slot free, its client told. */
 
-async function deleteQueue(tollgate: World, name: string): Promise<void> {
-  const connection = await connect(tollgate.servers.amqpUrl);
-  const channel = await connection.createChannel();
-  await channel.deleteQueue(name);
-  await connection.close();
-}
-
 await t.test('a job whose node has no queue ends at once: void, failed, retryable', async (t) => {
   const tollgate = await world(t);
-  await deleteQueue(tollgate, nodeQueue('n1'));
+  await tollgate.deleteQueue(nodeQueue('n1'));
   const job = tollgate.job();
   t.match(await tollgate.run(job), {
     state: 'failed',

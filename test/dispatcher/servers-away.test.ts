@@ -2,6 +2,7 @@ import t from 'tap';
 import type { Test } from 'tap';
 import type { JobMessage } from '../../src/contracts/job.ts';
 import type { ReplyMessage } from '../../src/contracts/reply.ts';
+import { nodeQueue } from '../../src/contracts/names.ts';
 import { proxiedWorld } from '../support/proxied-world.ts';
 import { until } from '../support/until.ts';
 import type { World } from '../support/world.ts';
@@ -181,4 +182,26 @@ await t.test('a full node queue: what is nacked is sent again as soon as there i
   await asleep.read();
   for (const job of jobs) await asleep.finish(await asleep.dispatched(job.id));
   for (const job of jobs) await provenOnce(t, tollgate, job);
+});
+
+await t.test('a job whose node has no queue, and the answer to its end is lost', async (t) => {
+  const { tollgate, links } = await proxiedWorld(t, { workers: 0, settings: IMPATIENT });
+  await tollgate.addNode('n1');
+  await tollgate.startHandWorker('n1', 2, ['small'], { isReading: false });
+  const account = await holdAccount(t, tollgate);
+  const job = tollgate.job();
+  await tollgate.send(job);
+  await account.waited();
+  links.amqp.freeze();
+  await account.letGo();
+  await until(async () => (await tollgate.books.job(job.id))?.state === 'locked', 'the lock');
+  await tollgate.deleteQueue(nodeQueue('n1'));
+  links.postgres.holdAnswers();
+  links.amqp.heal();
+  await until(async () => (await tollgate.books.job(job.id))?.state === 'failed', 'the end nobody heard of');
+  t.match(await tollgate.reply(job.id), { state: 'failed', error: { code: 'TG_NODE_UNREACHABLE' } });
+  t.same(await tollgate.books.transfersOf(job.id), ['lock', 'void']);
+  for (const section of ['requests', 'attempts'] as const)
+    await until(async () => (await tollgate.books.traces(section, job.id)).length === 1, `its ${section}`);
+  await tollgate.slotsAreFree();
 });

@@ -50,6 +50,11 @@ export class CliProcess {
     );
   }
 
+  get pid(): number {
+    if (this.#child.pid === undefined) throw new Error('it did not start');
+    return this.#child.pid;
+  }
+
   /** Sends a signal; the exit status comes from `ended`. */
   signal(name: NodeJS.Signals): void {
     this.#child.kill(name);

@@ -1,3 +1,4 @@
+import { connect } from 'amqplib';
 import { Redis } from 'ioredis';
 import { AmqpBroker } from '../../src/broker/connection.ts';
 import { Management } from '../../src/broker/management.ts';
@@ -23,6 +24,7 @@ import { generateNodeKey, rawPublicKey } from '../../src/workers/agent/keys.ts';
 import { FleetRedis } from '../../src/workers/redis.ts';
 import { RedisFleetRegistry } from '../../src/workers/registry.ts';
 import { Books, metric } from './books.ts';
+import { ChildDaemon } from './child-daemon.ts';
 import { TestClient } from './client.ts';
 import { HandWorker, type HandWorkerOptions } from './hand-worker.ts';
 import { databaseOptions, quietLog } from './ledger.ts';
@@ -75,7 +77,8 @@ export class World {
   /** The live fleet as Redis has it, read on a connection of the test's own. */
   readonly fleet: RedisFleetRegistry;
   readonly workers: WorkerAgent[] = [];
-  daemon: Daemon | null = null;
+  /** The daemon in this process, or the one that a test runs as a process of its own. */
+  daemon: Pick<Daemon, 'httpUrl' | 'stop'> | ChildDaemon | null = null;
   readonly #redis: FleetRedis;
   #client: TestClient | null = null;
   #model: ModelServer | null = null;
@@ -140,6 +143,13 @@ export class World {
 
   async startDaemon(): Promise<void> {
     this.daemon = await runDaemon(this.config);
+  }
+
+  /** Starts the daemon as a process of its own; it is killed when `t` ends. */
+  async startChildDaemon(t: Teardown): Promise<ChildDaemon> {
+    const daemon = await ChildDaemon.start(t, this.flags);
+    this.daemon = daemon;
+    return daemon;
   }
 
   async stopDaemon(): Promise<void> {
@@ -310,6 +320,14 @@ export class World {
   metric(name: string, labels: Readonly<Record<string, string>> = {}): Promise<number> {
     if (this.daemon === null) throw new Error('the daemon is not started');
     return metric(this.daemon.httpUrl, name, labels);
+  }
+
+  /** An operator deletes a queue. */
+  async deleteQueue(name: string): Promise<void> {
+    const connection = await connect(this.servers.amqpUrl);
+    const channel = await connection.createChannel();
+    await channel.deleteQueue(name);
+    await connection.close();
   }
 
   /** Redis loses everything, as one without persistence does when it is restarted. */

@@ -1,0 +1,205 @@
+import t, { type Test } from 'tap';
+import type { JobMessage } from '../../src/contracts/job.ts';
+import type { HandWorker } from '../support/hand-worker.ts';
+import { type Links, proxiedWorld } from '../support/proxied-world.ts';
+import { until } from '../support/until.ts';
+import type { World } from '../support/world.ts';
+
+/**
+ * The daemon is killed between two stages of one job, in turn between each pair of neighbours: a server is made to hang at the
+ * second of them, the process gets SIGKILL, the server answers again, and the next process takes over. The job ends once, is
+ * charged once, is answered, has its trace, and no slot is left.
+ */
+interface Scene {
+  readonly tollgate: World;
+  readonly links: Links;
+  readonly worker: HandWorker;
+  readonly job: JobMessage;
+  /** Holds the account's row: locks and settlements begin and do not commit. */
+  readonly holdAccount: () => Promise<void>;
+  /** Waits until somebody stands before that row. */
+  readonly accountIsWaitedFor: () => Promise<unknown>;
+  readonly letAccountGo: () => Promise<void>;
+  readonly state: (wanted: string) => Promise<unknown>;
+}
+
+/** Between which stages, and how the daemon is brought to stand there. */
+const POINTS: readonly (readonly [name: string, arrange: (scene: Scene) => Promise<unknown>])[] = [
+  [
+    'admit and reserve',
+    async ({ tollgate, links, job }) => {
+      links.redis.freeze();
+      await tollgate.send(job);
+      await until(
+        async () => (await tollgate.metric('tollgate_stage_jobs_total', { stage: 'admit' })) > 0,
+        'the job to be admitted',
+      );
+    },
+  ],
+  [
+    'reserve and lock, whose commit comes after the death',
+    async ({ tollgate, job, holdAccount, accountIsWaitedFor }) => {
+      await holdAccount();
+      await tollgate.send(job);
+      await accountIsWaitedFor();
+    },
+  ],
+  [
+    'lock and dispatch',
+    async ({ tollgate, links, job, holdAccount, accountIsWaitedFor, letAccountGo, state }) => {
+      await holdAccount();
+      await tollgate.send(job);
+      await accountIsWaitedFor();
+      links.amqp.freeze();
+      await letAccountGo();
+      await state('locked');
+    },
+  ],
+  [
+    'dispatch and trace',
+    async ({ tollgate, links, worker, job }) => {
+      links.mongo.freeze();
+      await tollgate.send(job);
+      await worker.dispatched(job.id);
+    },
+  ],
+  [
+    'dispatch and trace, with the result settled before the death',
+    async ({ tollgate, links, worker, job, state }) => {
+      links.mongo.freeze();
+      await tollgate.send(job);
+      await worker.finish(await worker.dispatched(job.id));
+      await state('succeeded');
+    },
+  ],
+  [
+    'verify and settle, whose commit comes after the death',
+    async ({ tollgate, worker, job, holdAccount, accountIsWaitedFor }) => {
+      await tollgate.send(job);
+      const held = await worker.dispatched(job.id);
+      await holdAccount();
+      await worker.finish(held);
+      await accountIsWaitedFor();
+    },
+  ],
+  [
+    'settle and release',
+    async ({ tollgate, links, worker, job, state }) => {
+      await tollgate.send(job);
+      const held = await worker.dispatched(job.id);
+      links.redis.freeze();
+      await worker.finish(held);
+      await state('succeeded');
+    },
+  ],
+  [
+    'release and reply',
+    async ({ tollgate, links, worker, job, holdAccount, accountIsWaitedFor, letAccountGo, state }) => {
+      await tollgate.send(job);
+      const held = await worker.dispatched(job.id);
+      await holdAccount();
+      await worker.finish(held);
+      await accountIsWaitedFor();
+      links.amqp.freeze();
+      await letAccountGo();
+      await state('succeeded');
+      await tollgate.slotsAreFree();
+    },
+  ],
+  [
+    'reply and trace',
+    async ({ tollgate, links, worker, job }) => {
+      await tollgate.send(job);
+      const held = await worker.dispatched(job.id);
+      await until(async () => (await tollgate.books.traces('requests', job.id)).length === 1, 'the request');
+      links.mongo.freeze();
+      await worker.finish(held);
+      await tollgate.reply(job.id);
+    },
+  ],
+];
+
+/** Lets the worker answer whatever it is given until the job is answered. */
+async function letItEnd(tollgate: World, worker: HandWorker, job: JobMessage): Promise<void> {
+  await until(
+    async () => {
+      for (const held of worker.held.splice(0)) await worker.finish(held);
+      return tollgate.client.repliesTo(job.id).length > 0;
+    },
+    'the reply',
+    { timeoutMs: 20_000 },
+  );
+}
+
+/** One job through all stages, so that the intake is open and every connection made before anything is damaged. */
+async function warmUp(tollgate: World, worker: HandWorker): Promise<void> {
+  const job = tollgate.job();
+  await tollgate.send(job);
+  await letItEnd(tollgate, worker, job);
+}
+
+async function proveOnce(t: Test, { tollgate, worker, job }: Scene): Promise<void> {
+  await letItEnd(tollgate, worker, job);
+  const states = tollgate.client.repliesTo(job.id).map(({ message }) => message.state);
+  t.same([...new Set(states)], ['succeeded']);
+  t.same(await tollgate.books.transfersOf(job.id), ['lock', 'capture']);
+  t.match(await tollgate.books.job(job.id), { state: 'succeeded', charged_micro: '11', attempt: 1 });
+  for (const section of ['requests', 'attempts'] as const)
+    await until(
+      async () => (await tollgate.books.traces(section, job.id)).length === 1,
+      `its document in ${section}`,
+    );
+  await tollgate.slotsAreFree();
+}
+
+await t.test('a daemon that dies between', async (all) => {
+  const { tollgate, links } = await proxiedWorld(all, {
+    workers: 0,
+    isDaemonStarted: false,
+    settings: { 'traces.writeMsMax': 20_000, 'fleet.commandMsMax': 20_000, 'broker.confirmMsMax': 15_000 },
+  });
+  const { books } = tollgate;
+  await tollgate.addNode('n1');
+  let daemon = await tollgate.startChildDaemon(all);
+  const worker = await tollgate.startHandWorker('n1', 8);
+  const other = await books.another();
+  all.after(() => other.close());
+  const blocked =
+    "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+
+  const letAccountGo = async () => void (await other.sql('commit'));
+  for (const [name, arrange] of POINTS) {
+    await all.test(name, async (t) => {
+      const job = tollgate.job();
+      const scene: Scene = {
+        tollgate,
+        links,
+        worker,
+        job,
+        holdAccount: async () => {
+          await other.sql('begin');
+          await other.sql("select from credits.accounts where kind = 'customer' for update");
+        },
+        accountIsWaitedFor: () =>
+          until(async () => (await books.sql(blocked)).length > 0, 'a wait for the account'),
+        letAccountGo,
+        state: (wanted) =>
+          until(async () => (await books.job(job.id))?.state === wanted, `the job to be ${wanted}`),
+      };
+      await warmUp(tollgate, worker);
+      await arrange(scene);
+      await daemon.kill();
+      await letAccountGo();
+      // What stood in the frozen links dies with the process, instead of arriving after it.
+      for (const link of Object.values(links)) link.cut();
+      for (const link of Object.values(links)) link.heal();
+      daemon = await tollgate.startChildDaemon(all);
+      await proveOnce(t, scene);
+    });
+  }
+  const accounts = await books.accounts();
+  all.same(
+    accounts.map(({ counted }) => counted),
+    accounts.map(({ computed }) => computed),
+  );
+});
