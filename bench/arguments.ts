@@ -20,7 +20,7 @@ export interface HotpathOptions {
   /** Length of one latency run, in seconds. */
   readonly latencyS: number;
   readonly parts: readonly Part[];
-  /** Folder for a CPU profile of the daemon; null: none. */
+  /** Folder for CPU profiles of the daemon, one per saturated run; null: none. */
   readonly profile: string | null;
 }
 
@@ -31,7 +31,7 @@ export const HOTPATH_USAGE = `usage: npm run bench -- hotpath [options]
   --jobs N        backlog of a saturated dispatch run, 200 to 200000 (default 24000)
   --quick         one pair, small backlogs: at most 2 minutes, too few runs for a range
   --only PARTS    some of ${PARTS.join(', ')}, with commas between
-  --profile DIR   write a CPU profile of the daemon there and show where its time goes`;
+  --profile DIR   write CPU profiles of the daemon there and show where its time goes`;
 
 const DEFAULT = { pairs: 5, jobs: 24_000, latencyS: 6 };
 const QUICK = { pairs: 1, jobs: 8_000, latencyS: 4 };

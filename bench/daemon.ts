@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { Owner } from './owner.ts';
+import { connectProfiler, type Profiler } from './profiler.ts';
 import { serveEnvironment, type World } from './world.ts';
 
 const PROGRAM = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url));
@@ -12,13 +13,16 @@ const STOP_MS_MAX = 40_000;
 /** A real coordinator of a world, `tollgate serve`, in a process of its own and with the default configuration. */
 export class Daemon {
   readonly pid: number;
+  /** Null unless a profile was asked for. */
+  readonly profiler: Profiler | null;
   readonly #process: ChildProcess;
   #isStopping = false;
 
   /** One that ends by itself ends the bench. */
-  constructor(process: ChildProcess, pid: number, owner: Owner) {
+  constructor(process: ChildProcess, pid: number, profiler: Profiler | null, owner: Owner) {
     this.#process = process;
     this.pid = pid;
+    this.profiler = profiler;
     process.once('exit', (code, signal) => {
       if (!this.#isStopping && !owner.isEnding)
         throw new Error(`tollgate serve ended with ${signal ?? code}`);
@@ -29,6 +33,7 @@ export class Daemon {
   async stop(): Promise<void> {
     if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
     this.#isStopping = true;
+    this.profiler?.close();
     const exited = once(this.#process, 'exit');
     this.#process.kill('SIGTERM');
     const timer = setTimeout(() => this.#process.kill('SIGKILL'), STOP_MS_MAX);
@@ -41,7 +46,8 @@ export class Daemon {
 export type OnWarning = (line: string) => void;
 
 /**
- * Starts a coordinator and resolves when it serves. `profile`: folder for a CPU profile, written when it stops; null: none.
+ * Starts a coordinator and resolves when it serves. `profile`: folder for CPU profiles of it; null: none are taken, and it
+ * listens to no inspector.
  */
 export async function startDaemon(
   world: World,
@@ -49,14 +55,15 @@ export async function startDaemon(
   owner: Owner,
   onWarning: OnWarning,
 ): Promise<Daemon> {
-  const profiling = profile === null ? [] : ['--cpu-prof', `--cpu-prof-dir=${profile}`];
-  const child = spawn(process.execPath, [...profiling, PROGRAM, 'serve'], {
+  const inspecting = profile === null ? [] : ['--inspect=127.0.0.1:0'];
+  const child = spawn(process.execPath, [...inspecting, PROGRAM, 'serve'], {
     env: { PATH: process.env['PATH'] ?? '', ...serveEnvironment(world) },
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['ignore', 'pipe', 'pipe'],
   });
   if (child.pid === undefined) throw new Error('tollgate serve could not be started');
   owner.adopt(child.pid);
   const serving = Promise.withResolvers<void>();
+  const inspector = Promise.withResolvers<string>();
   const timer = setTimeout(
     () => serving.reject(new Error('tollgate serve did not start in time')),
     START_MS_MAX,
@@ -68,10 +75,16 @@ export async function startDaemon(
     if (line.includes('"msg":"serving"')) serving.resolve();
     else if (!/"level":"(info|debug)"/.test(line)) onWarning(line);
   });
+  createInterface({ input: child.stderr }).on('line', (line) => {
+    const url = /^Debugger listening on (ws:\S+)/.exec(line)?.[1];
+    if (url === undefined) process.stderr.write(`tollgate serve: ${line}\n`);
+    else inspector.resolve(url);
+  });
   try {
     await serving.promise;
   } finally {
     clearTimeout(timer);
   }
-  return new Daemon(child, child.pid, owner);
+  const profiler = profile === null ? null : await connectProfiler(await inspector.promise, profile);
+  return new Daemon(child, child.pid, profiler, owner);
 }

@@ -4,7 +4,7 @@ import { SERVER_NAMES } from '../src/stack/binaries.ts';
 import type { Stack } from '../src/stack/stack.ts';
 import { withStack } from '../src/stack/with-stack.ts';
 import type { Teardown } from '../test/support/servers.ts';
-import { type HotpathOptions, hotpathOptions } from './arguments.ts';
+import { type HotpathOptions, hotpathOptions, type Part } from './arguments.ts';
 import { Child } from './child.ts';
 import type { Members } from './cpu.ts';
 import { disturbances, figuresOf, type Run } from './figures.ts';
@@ -12,7 +12,7 @@ import type { FleetMethods } from './fleet.ts';
 import { connectClient } from './load.ts';
 import { readMachine } from './machine.ts';
 import { ownerOf } from './owner.ts';
-import { readProfile, selfTimes } from './profile.ts';
+import { byFunction, byOurFunction, readProfiles, timeShares } from './profile.ts';
 import { type Findings, reportLines } from './report.ts';
 import { type Ground, idleRun, latencyRun, saturatedRun } from './runs.ts';
 import { readSettings, readVersions, type Setting, startWitness, weakSettings } from './settings.ts';
@@ -41,7 +41,7 @@ export async function hotpath(argv: readonly string[]): Promise<void> {
     writeFileSync(options.json, `${JSON.stringify(all, null, 1)}\n`);
   }
   process.stdout.write(`${reportLines(findings).join('\n')}\n`);
-  if (options.profile !== null) process.stdout.write(profileLines(options.profile));
+  if (options.profile !== null) process.stdout.write(profileText(options.profile, options.parts));
 }
 
 /** Jobs of one run, from the backlog of a dispatch run. The slow subject gets fewer, so that each run takes seconds. */
@@ -195,10 +195,22 @@ async function runAll(ground: Ground, subjects: readonly Subject[], options: Hot
 
 const FUNCTIONS_SHOWN = 30;
 
-function profileLines(folder: string): string {
-  const top = selfTimes(readProfile(folder)).slice(0, FUNCTIONS_SHOWN);
-  const lines = top.map(({ name, share }) => `${(share * 100).toFixed(1).padStart(5)} %  ${name}`);
-  return `\nthe daemon's own time by function, of all it was busy (${folder}):\n${lines.join('\n')}\n`;
+/** Where the daemon's time went, for each kind of saturated run. */
+function profileText(folder: string, parts: readonly Part[]): string {
+  const views = {
+    "each function's own time": byFunction,
+    'by the innermost function of ours on the stack': byOurFunction,
+  };
+  const lines: string[] = [];
+  for (const part of parts.filter((one) => one !== 'latency')) {
+    const profiles = readProfiles(folder, part);
+    for (const [view, naming] of Object.entries(views)) {
+      lines.push('', `${part}, CPU of the daemon, ${view}`);
+      for (const { name, share } of timeShares(profiles, naming).slice(0, FUNCTIONS_SHOWN))
+        lines.push(`${(share * 100).toFixed(1).padStart(5)} %  ${name}`);
+    }
+  }
+  return `${lines.join('\n')}\n`;
 }
 
 function tell(line: string): void {

@@ -71,6 +71,7 @@ export async function saturatedRun(
   client.expectReplies(jobs);
   const arrived = fleet.call('arrived', world);
   await sleep(SETTLE_MS);
+  await subject.profiler?.start();
   const meter = startMeter(ground);
   const startMs = machineMs();
   await subject.begin();
@@ -80,6 +81,7 @@ export async function saturatedRun(
       ? await within(client.replied(), RUN_MS_MAX, `${jobs} replies of ${subject.name}`)
       : arrivals.lastMs;
   const used = meter();
+  await subject.profiler?.stop(`${kind}-${pair}`);
   if (arrivals.duplicates > 0)
     throw new Error(`${subject.name} dispatched ${arrivals.duplicates} jobs twice`);
   if (kind === 'dispatch') await answerHeld(ground, subject);

@@ -8,6 +8,7 @@ import type { Client } from './load.ts';
 import { MODEL, NODES } from './names.ts';
 import type { OneAtATimeMethods } from './one-at-a-time.ts';
 import type { Owner } from './owner.ts';
+import type { Profiler } from './profiler.ts';
 import type { RelayMethods } from './relay.ts';
 
 /** Who is measured. */
@@ -20,6 +21,8 @@ export interface Subject {
   readonly client: Client;
   /** The process that does the work. */
   readonly pid: number;
+  /** Of the daemon, where profiles were asked for. */
+  readonly profiler: Profiler | null;
   /** Puts a backlog into its queue while it consumes nothing; resolves when all of it is there. */
   fill(jobs: number): Promise<void>;
   /** Lets it take jobs. */
@@ -48,6 +51,7 @@ export async function relaySubject(
     name,
     client,
     pid: child.pid,
+    profiler: null,
     fill: (jobs) => fillQueue(client, jobs),
     begin: () => child.call('begin'),
     end: () => child.call('end'),
@@ -68,6 +72,7 @@ export async function oneAtATimeSubject(
     name: 'one at a time',
     client,
     pid: child.pid,
+    profiler: null,
     fill: async (jobs) => {
       await fillQueue(client, jobs);
       await fleet.call('hello', name);
@@ -106,6 +111,7 @@ export async function tollgateSubject(
     name: 'tollgate',
     client,
     pid: daemon.pid,
+    profiler: daemon.profiler,
     fill: async (jobs) => {
       await fillQueue(client, PAUSE_JOBS);
       await until(isPaused, 'the pool without workers to pause', { timeoutMs: PAUSE_MS_MAX });

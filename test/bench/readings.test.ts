@@ -1,6 +1,6 @@
 import t from 'tap';
 import { cpuBetween, cpuMsOf, machineCpuOf, readCpu, readMachineCpu } from '../../bench/cpu.ts';
-import { selfTimes } from '../../bench/profile.ts';
+import { byFunction, byOurFunction, type CpuProfile, timeShares } from '../../bench/profile.ts';
 import { foreignShare } from '../../bench/runs.ts';
 import { weakSettings } from '../../bench/settings.ts';
 
@@ -38,20 +38,31 @@ function frame(functionName: string, url: string) {
   return { functionName, url, lineNumber: 9 };
 }
 
+const PROFILE: CpuProfile = {
+  nodes: [
+    { id: 1, callFrame: frame('(root)', ''), children: [2, 3, 5, 6] },
+    { id: 2, callFrame: frame('(idle)', '') },
+    { id: 3, callFrame: frame('parse', 'file:///somewhere/src/contracts/parse.ts'), children: [4] },
+    { id: 4, callFrame: frame('', 'file:///somewhere/node_modules/pg/lib/result.js') },
+    { id: 5, callFrame: frame('(garbage collector)', '') },
+    { id: 6, callFrame: frame('write', 'node:net') },
+  ],
+  samples: [2, 3, 4, 3, 5, 6],
+  timeDeltas: [1_000, 30, 20, 30, 10, 10],
+};
+
 await t.test('idle time is no time of a function, and paths are shown from the package on', async (t) => {
-  const profile = {
-    nodes: [
-      { id: 1, callFrame: frame('(idle)', '') },
-      { id: 2, callFrame: frame('parse', 'file:///somewhere/src/contracts/parse.ts') },
-      { id: 3, callFrame: frame('', 'file:///somewhere/node_modules/pg/lib/result.js') },
-      { id: 4, callFrame: frame('(garbage collector)', '') },
-    ],
-    samples: [1, 2, 3, 2, 4],
-    timeDeltas: [1_000, 30, 20, 30, 20],
-  };
-  t.same(selfTimes(profile), [
+  t.same(timeShares([PROFILE, PROFILE], byFunction), [
     { name: 'parse src/contracts/parse.ts:10', share: 0.6 },
     { name: '(anonymous) node_modules/pg/lib/result.js:10', share: 0.2 },
-    { name: '(garbage collector)', share: 0.2 },
+    { name: '(garbage collector)', share: 0.1 },
+    { name: 'write node:net:10', share: 0.1 },
+  ]);
+});
+
+await t.test('what a driver does for us counts for our function that called it', async (t) => {
+  t.same(timeShares([PROFILE], byOurFunction), [
+    { name: 'parse src/contracts/parse.ts:10', share: 0.8 },
+    { name: '(none of ours on the stack)', share: 0.2 },
   ]);
 });
