@@ -68,7 +68,7 @@ function loadOf(
 }
 
 function originOf({ trace, speed, seed }: DemoOptions): string {
-  return trace === null ? `seed ${seed}` : `${trace} at ${speed} times its speed`;
+  return trace === null ? `made from seed ${seed}` : `${trace}, ${speed} times as fast`;
 }
 
 async function arrivalsOf(file: string, jobs: number | null): Promise<TraceArrival[]> {

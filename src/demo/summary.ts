@@ -107,10 +107,10 @@ export function quantile(sorted: readonly number[], share: number): number {
 }
 
 function headline({ load }: DemoReport): string {
-  const { jobs, messages, publishers, accounts, workers, slots, origin } = load;
+  const { jobs, messages, publishers, accounts, workers, slots } = load;
   const sent =
     jobs === messages ? `${count(jobs)} jobs` : `${count(jobs)} jobs in ${count(messages)} messages`;
-  return `${sent} (${origin}) from ${publishers} publishers for ${accounts} accounts to ${workers} workers with ${slots} slots`;
+  return `${sent} from ${publishers} publishers for ${accounts} accounts to ${workers} workers with ${slots} slots`;
 }
 
 function row(group: string, ...cells: string[]): string {
@@ -149,9 +149,10 @@ function figureLines({ dispatch, load, timings, coordinator }: DemoReport): stri
   const lag =
     load.lagMsMax < 1_000 ? '' : `; the load was up to ${(load.lagMsMax / 1_000).toFixed(1)} s late`;
   return [
+    labelled('load', load.origin),
     labelled(
       'dispatch',
-      `p50 ${ms(dispatch.p50Ms)}, p95 ${ms(dispatch.p95Ms)}, p99 ${ms(dispatch.p99Ms)}, receipt to confirm, slot waits too (${count(dispatch.jobs)} traces)`,
+      `p50 ${ms(dispatch.p50Ms)}, p95 ${ms(dispatch.p95Ms)}, p99 ${ms(dispatch.p99Ms)}, receipt to confirm incl. slot waits (${count(dispatch.jobs)} traces)`,
     ),
     labelled(
       'rate',
@@ -164,18 +165,15 @@ function creditLines({ credits, toldMicro }: DemoReport): string[] {
   const total = totalOf(credits);
   const width = Math.max(...credits.map(({ account }) => account.length)) + 2;
   const sign = total.beforeMicro === total.afterMicro + total.capturedMicro ? '=' : '≠';
-  const told =
-    toldMicro === total.capturedMicro
-      ? 'what clients were told too'
-      : `clients were told ${creditsText(toldMicro)}`;
   const flow = ({ beforeMicro, afterMicro, capturedMicro }: CreditFlow) =>
     `before ${creditsText(beforeMicro)} ${sign} after ${creditsText(afterMicro)} + captured ${creditsText(capturedMicro)}`;
   return [
-    labelled('credits', `${flow(total)}; held ${creditsText(total.heldMicro)}; ${told}`),
+    labelled('credits', `${flow(total)}; held ${creditsText(total.heldMicro)}`),
+    labelled('', `clients were told that they paid ${creditsText(toldMicro)}`),
     ...credits.map((one) =>
       labelled(
         '',
-        `${one.account.padEnd(12)}${creditsText(one.beforeMicro)} → ${creditsText(one.afterMicro)}`,
+        `${one.account.padEnd(width)}${creditsText(one.beforeMicro)} → ${creditsText(one.afterMicro)}`,
       ),
     ),
   ];
@@ -221,7 +219,7 @@ function labelled(label: string, text: string): string {
 }
 
 function ms(value: number): string {
-  return `${value.toFixed(1)} ms`;
+  return `${value < 100 ? value.toFixed(1) : count(Math.round(value))} ms`;
 }
 
 function seconds1(value: number): string {
