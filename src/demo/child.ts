@@ -20,6 +20,15 @@ export interface Nursery {
   readonly adopt: (pid: number) => void;
 }
 
+/** A part of the demo failed: its name, what it did, and the end of its log. */
+export class PartError extends Error {
+  override readonly name = 'PartError';
+
+  constructor(part: string, what: string, log: string) {
+    super(`${part} ${what}; the end of its log:\n${log}`);
+  }
+}
+
 /** A process of the demo, with an environment of its own and its output in `<folder>/<name>.log`. */
 export class Child {
   readonly name: string;
@@ -41,7 +50,7 @@ export class Child {
     const failed = Promise.withResolvers<never>();
     failed.promise.catch(() => undefined);
     const fail = (how: string): void => {
-      if (!this.#isStopping) failed.reject(new Error(`${name} ended with ${how}\n${this.#tail()}`));
+      if (!this.#isStopping) failed.reject(new PartError(name, `ended with ${how}`, this.#tail()));
     };
     running.once('exit', (code, signal) => {
       process.off('exit', kill);
@@ -72,7 +81,7 @@ export class Child {
       const found = wait();
       if (found !== null) return found;
       if (systemClock.monotonicMs() > endMs)
-        throw new Error(`${this.name} was not ready within ${START_MS_MAX} ms\n${this.#tail()}`);
+        throw new PartError(this.name, `was not ready within ${START_MS_MAX} ms`, this.#tail());
       await Promise.race([sleep(POLL_MS), this.failed]);
     }
   }

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { TollgateError } from '../errors.ts';
 import { withStack } from '../stack/with-stack.ts';
+import { PartError } from './child.ts';
 import { scenarioOf } from './default-load.ts';
 import { type DemoOptions, JOBS_DEFAULT, readOptions, USAGE } from './options.ts';
 import { scenarioOfTrace } from './replay.ts';
@@ -27,6 +28,7 @@ async function main(args: readonly string[]): Promise<number> {
     return 0;
   }
   const arrivals = options.trace === null ? null : await arrivalsOf(options.trace, options.jobs);
+  if (options.json !== null) await writeReport(options.json, '');
   const load = (world: World) => loadOf(world, options, arrivals);
   const report = await withStack(async (stack) => {
     const folder = join(stack.folder, 'demo');
@@ -41,7 +43,7 @@ async function main(args: readonly string[]): Promise<number> {
     }
   });
   process.stdout.write(`\n${renderSummary(report)}\n`);
-  if (options.json !== null) await writeFile(options.json, `${JSON.stringify(report, plain, 2)}\n`);
+  if (options.json !== null) await writeReport(options.json, `${JSON.stringify(report, plain, 2)}\n`);
   return report.isGood ? 0 : 1;
 }
 
@@ -83,14 +85,23 @@ async function arrivalsOf(file: string, jobs: number | null): Promise<TraceArriv
   }
 }
 
+/** Written empty at the start too: a path that cannot be written is found before the work is done. */
+async function writeReport(file: string, text: string): Promise<void> {
+  try {
+    await writeFile(file, text);
+  } catch (error) {
+    throw new TollgateError('TG_CLI_USAGE', `--json: cannot write ${file}`, { cause: error });
+  }
+}
+
 /** Amounts are below 2^53 by the ledger's own bound, so a number loses nothing. */
 function plain(_key: string, value: unknown): unknown {
   return typeof value === 'bigint' ? Number(value) : value;
 }
 
-/** A coded fault in one line; anything else is a fault of ours, with where it came from. */
+/** What a person can act on without the stack of calls; anything else is a fault of ours, with where it came from. */
 function shown(error: unknown): string {
-  if (error instanceof TollgateError) return error.message;
+  if (error instanceof TollgateError || error instanceof PartError) return error.message;
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }
 

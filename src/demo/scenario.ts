@@ -22,6 +22,7 @@ export const KINDS = {
   other_account: "the id of another account's job",
   flawed: 'a message that is wrong',
 } as const;
+/** One of them. */
 export type Kind = keyof typeof KINDS;
 
 /** One message. */

@@ -21,7 +21,7 @@ const TIMESTAMP = /^(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|\+
 /** Throws TG_CLI_USAGE; lines and columns count from 1, as editors do. */
 function fault(line: number, column: number | null, what: string): never {
   const where = column === null ? '' : `, column ${column} (${COLUMNS[column - 1]})`;
-  throw new TollgateError('TG_CLI_USAGE', `trace file, line ${line}${where}: ${what}`);
+  throw new TollgateError('TG_CLI_USAGE', `--trace: line ${line}${where}: ${what}`);
 }
 
 /**
