@@ -99,6 +99,11 @@ export class Client {
     return lastMs;
   }
 
+  /** Drops every message that is ready. */
+  async purge(queue: string): Promise<void> {
+    await this.#counting.purgeQueue(queue);
+  }
+
   /** Messages that are ready and consumers, as the queue itself has them now. */
   async count(queue: string): Promise<{ ready: number; consumers: number }> {
     const { messageCount, consumerCount } = await this.#counting.checkQueue(queue);
