@@ -27,7 +27,7 @@ export const JOBS_MIN = 200;
 export const JOBS_MAX = 200_000;
 
 /** Jobs per second at which the scenario is laid out. */
-const RATE = 150;
+export const RATE = 150;
 /** Share of the jobs that ask for the smaller of the two models. */
 export const SMALL_SHARE = 0.6;
 /** Share of the plain jobs that come all at once, at a quarter of the time: more than there are slots. */

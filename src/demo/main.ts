@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 import { TollgateError } from '../errors.ts';
 import { withStack } from '../stack/with-stack.ts';
 import { PartError } from './child.ts';
-import { scenarioOf } from './default-load.ts';
+import { RATE, scenarioOf } from './default-load.ts';
 import { type DemoOptions, JOBS_DEFAULT, readOptions, USAGE } from './options.ts';
 import { scenarioOfTrace } from './replay.ts';
 import { runDemo } from './run.ts';
@@ -70,7 +70,9 @@ function loadOf(
 }
 
 function originOf({ trace, speed, seed }: DemoOptions): string {
-  return trace === null ? `made from seed ${seed}` : `${trace}, ${speed} times as fast`;
+  return trace === null
+    ? `seed ${seed}: ${RATE} jobs/s, and a tenth of all in one burst at a quarter of the time`
+    : `${trace}, ${speed} times as fast`;
 }
 
 async function arrivalsOf(file: string, jobs: number | null): Promise<TraceArrival[]> {

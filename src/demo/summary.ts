@@ -1,5 +1,6 @@
 import type { AuditReport } from '../audit/types.ts';
 import { creditsText } from '../credits.ts';
+import { KINDS } from './scenario.ts';
 import type { Difference, Tally } from './verdict.ts';
 
 /** Where the credit of one account, or of all, went; micro-credits. */
@@ -132,7 +133,7 @@ function differenceLines(differences: readonly Difference[]): string[] {
     const what =
       prediction === null
         ? 'a reply to nothing that was sent'
-        : `job ${prediction.job} (${prediction.flaw ?? prediction.kind}, ${prediction.account})`;
+        : `job ${prediction.job} (${prediction.flaw ?? KINDS[prediction.kind]}; ${prediction.account})`;
     return `  ${what}: ${witness}: predicted ${expected}, seen ${seen}`;
   });
   const more = differences.length - shown.length;
