@@ -79,6 +79,7 @@ export function arrivalOf(
     room,
     parsed: null,
     isPoison: false,
+    isRefreshed: false,
     asked: 0,
   };
 }
