@@ -28,12 +28,12 @@ export const HOTPATH_USAGE = `usage: npm run bench -- hotpath [options]
 
   --json FILE     write raw runs, figures, settings and machine as JSON
   --pairs N       runs of each subject, 1 to 50 (default 5)
-  --jobs N        backlog of a saturated dispatch run, 200 to 200000 (default 24000)
+  --jobs N        backlog of a saturated dispatch run, 200 to 200000 (default 20000)
   --quick         one pair, small backlogs: at most 2 minutes, too few runs for a range
   --only PARTS    some of ${PARTS.join(', ')}, with commas between
   --profile DIR   write CPU profiles of the daemon there and show where its time goes`;
 
-const DEFAULT = { pairs: 5, jobs: 24_000, latencyS: 6 };
+const DEFAULT = { pairs: 5, jobs: 20_000, latencyS: 6 };
 const QUICK = { pairs: 1, jobs: 8_000, latencyS: 4 };
 
 /** Reads the options of the suite. Throws UsageError. */

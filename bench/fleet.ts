@@ -198,6 +198,7 @@ class Fleet {
 
   expect(expected: Expectation): void {
     this.#expected = expected;
+    this.#held = [];
     this.#done = Promise.withResolvers();
     this.#atMs = new Map();
     this.#duplicates = 0;

@@ -128,6 +128,7 @@ class OneAtATime {
       parsed: null,
       asked: 0,
       isPoison: false,
+      isRefreshed: false,
     };
     const digestKey = Buffer.from(this.#config.secrets.digestKey);
     const admission = admit(arrival, { directory: this.#directory, digestKey });

@@ -167,9 +167,10 @@ export async function idleRun(
 
 /**
  * Answers what was only dispatched, outside the clock: slots, locks and leases are free again for the next run, and each job
- * has proved that it was really locked, because it settles. The relay settles nothing.
+ * has proved that it was really locked, because it settles.
  */
-async function answerHeld({ fleet }: Ground, { name, client }: Subject): Promise<void> {
+async function answerHeld({ fleet }: Ground, { name, client, holdsJobs }: Subject): Promise<void> {
+  if (!holdsJobs) return;
   await fleet.call('answerHeld', client.world.name);
   await within(client.replied(), RUN_MS_MAX, `the replies of ${name}`);
 }

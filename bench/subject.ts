@@ -23,6 +23,8 @@ export interface Subject {
   readonly pid: number;
   /** Of the daemon, where profiles were asked for. */
   readonly profiler: Profiler | null;
+  /** Jobs that were only dispatched must be answered before the next run: they hold slots and credit. */
+  readonly holdsJobs: boolean;
   /** Puts a backlog into its queue while it consumes nothing; resolves when all of it is there. */
   fill(jobs: number): Promise<void>;
   /** Lets it take jobs. */
@@ -47,6 +49,7 @@ export async function relaySubject(
     client,
     pid: child.pid,
     profiler: null,
+    holdsJobs: false,
     fill: (jobs) => client.publish(makeJobs(jobs)),
     begin: () => child.call('begin'),
     end: () => child.call('end'),
@@ -68,6 +71,7 @@ export async function oneAtATimeSubject(
     client,
     pid: child.pid,
     profiler: null,
+    holdsJobs: true,
     fill: async (jobs) => {
       await client.publish(makeJobs(jobs));
       await fleet.call('hello', name);
@@ -107,6 +111,7 @@ export async function tollgateSubject(
     client,
     pid: daemon.pid,
     profiler: daemon.profiler,
+    holdsJobs: true,
     fill: async (jobs) => {
       await client.publish(makeJobs(PAUSE_JOBS));
       await until(isPaused, 'the pool without workers to pause', { timeoutMs: PAUSE_MS_MAX });

@@ -7,7 +7,7 @@ await t.test('without options all parts run in five pairs', async (t) => {
   t.same(hotpathOptions([]), {
     json: null,
     pairs: 5,
-    jobs: 24_000,
+    jobs: 20_000,
     latencyS: 6,
     parts: PARTS,
     profile: null,
