@@ -1,37 +1,30 @@
 import type { Code } from '../errors.ts';
-import { type AdmitDeps, type Admission, admit } from './admit.ts';
-import { answered } from './answered.ts';
+import { type AdmitDeps, admit } from './admit.ts';
 import type { Ending } from './look-up.ts';
 import type { Admitted, Arrival, Exit } from './types.ts';
 
-/** A batch after admit: what may run, what the arbiter is to remember, and what has left. */
+/** A batch after admit: what may run, what the arbiter is to remember, what has left, and what the directory must be asked for. */
 export interface AdmittedBatch {
   readonly on: readonly Admitted[];
   readonly endings: ReadonlyMap<Ending, Exit>;
   readonly off: readonly Exit[];
+  readonly unsure: readonly Arrival[];
 }
 
 /**
- * Admits a batch. Names the directory does not know may only be too new for it: it is refreshed once for the whole batch
- * (the directory limits how often), and those are asked again.
+ * Admits a batch. A name the directory does not know, or a price it does not have, may only be too new for it: such jobs are
+ * unsure until the directory was read again for them, and nobody else waits for that.
  */
-export async function admitBatch(arrivals: readonly Arrival[], deps: AdmitDeps): Promise<AdmittedBatch> {
-  const admissions = arrivals.map((arrival) => admit(arrival, deps));
-  if (admissions.some((one) => one.kind === 'unknown' || one.kind === 'remember')) {
-    await deps.directory.refresh();
-    for (const [i, [arrival, { kind }]] of [...answered(arrivals, admissions)].entries()) {
-      if (kind === 'unknown' || kind === 'remember') admissions[i] = admit(arrival, deps);
-    }
-  }
-  return sort(answered(arrivals, admissions));
-}
-
-function sort(admissions: Iterable<[Arrival, Admission]>): AdmittedBatch {
+export function admitBatch(arrivals: readonly Arrival[], deps: AdmitDeps): AdmittedBatch {
   const on: Admitted[] = [];
   const off: Exit[] = [];
+  const unsure: Arrival[] = [];
   const endings = new Map<Ending, Exit>();
-  for (const [arrival, one] of admissions) {
-    if (one.kind === 'remember') {
+  for (const arrival of arrivals) {
+    const one = admit(arrival, deps);
+    const mayBeTooNew = one.kind === 'unknown' || one.kind === 'remember';
+    if (mayBeTooNew && !arrival.isRefreshed) unsure.push(arrival);
+    else if (one.kind === 'remember') {
       const { known, refusal: why } = one;
       addEnding(endings, known, 'refused', why.code, {
         arrival,
@@ -39,12 +32,9 @@ function sort(admissions: Iterable<[Arrival, Admission]>): AdmittedBatch {
       });
     } else if (one.kind !== 'admitted') off.push({ arrival, outcome: one.outcome });
     else if (arrival.source !== 'expired') on.push(one.admitted);
-    else {
-      const known = one.admitted;
-      addEnding(endings, known, 'expired', 'TG_JOB_EXPIRED', expiredExit(known));
-    }
+    else addEnding(endings, one.admitted, 'expired', 'TG_JOB_EXPIRED', expiredExit(one.admitted));
   }
-  return { on, endings, off };
+  return { on, endings, off, unsure };
 }
 
 function addEnding(
@@ -58,7 +48,7 @@ function addEnding(
 }
 
 /** The exit of a job whose `wait_ms` is over. */
-export function expiredExit(known: Ending['known']): Exit {
+function expiredExit(known: Ending['known']): Exit {
   const why = {
     code: 'TG_JOB_EXPIRED',
     field: 'limits.wait_ms',

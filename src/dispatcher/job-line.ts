@@ -130,10 +130,11 @@ export class JobLine {
 
   async #admit(batch: Batch): Promise<{ jobs: readonly Admitted[]; endings: ReadonlyMap<Ending, Exit> }> {
     const { arrivals } = batch;
-    const admitted = await this.#call(batch, 'admit', arrivals.length, () =>
+    const admitted = await this.#call(batch, 'admit', arrivals.length, async () =>
       admitBatch(arrivals, this.#deps),
     );
     batch.exits.push(...admitted.off);
+    if (admitted.unsure.length > 0) void this.#refreshFor(admitted.unsure);
     return {
       jobs: admitted.on.filter((one) => this.#inFlight.claim(one.arrival)),
       endings: new Map([...admitted.endings].filter(([one]) => this.#inFlight.claim(one.known.arrival))),
@@ -272,6 +273,18 @@ export class JobLine {
         .then((sent) => this.#finish(batch, sent))
         .catch((error: unknown) => this.#handBack([arrival], error));
     });
+  }
+
+  /** Reads the directory again for names it does not know, apart from the batch, then lets those jobs in once more. */
+  async #refreshFor(unsure: readonly Arrival[]): Promise<void> {
+    try {
+      await this.#deps.directory.refresh();
+      for (const arrival of unsure) arrival.isRefreshed = true;
+      this.offerAgain(unsure);
+    } catch (error) {
+      // Not at once: they would be back in a moment, with PostgreSQL still away.
+      this.#after(this.#deps.bounds.stageRetryDelayMsMax, () => this.#handBack(unsure, error));
+    }
   }
 
   /** The price moved between admit and lock: a fresh directory, then from the start. */

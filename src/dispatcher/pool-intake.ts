@@ -129,6 +129,7 @@ export class PoolIntake implements WaitingRoom {
       room: this,
       parsed: null,
       isPoison,
+      isRefreshed: false,
       asked: 0,
     };
     if (this.#state === 'paused') this.#handBack([arrival]);

@@ -79,6 +79,7 @@ export class SideIntake implements Service, WaitingRoom {
         room: this,
         parsed: null,
         isPoison,
+        isRefreshed: false,
         asked: 0,
       });
     });

@@ -33,6 +33,8 @@ export interface Arrival {
   parsed: ChatJob | null;
   /** True if coordinators died over this delivery again and again: it is not read any more. */
   readonly isPoison: boolean;
+  /** True once the directory was read again for it: what it does not know now, it does not know. Written by the line only. */
+  isRefreshed: boolean;
   /** How often a duplicate waited for the trace of its finished twin. Written by the line only. */
   asked: number;
 }

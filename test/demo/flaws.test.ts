@@ -91,6 +91,7 @@ function verdictOn(flaw: Flaw | null): { code: string | null; field: string | nu
     room: { hold: () => undefined, placed: () => undefined, left: () => undefined },
     parsed: null,
     isPoison: false,
+    isRefreshed: false,
     asked: 0,
   };
   return said(admit(arrival, { directory, digestKey: Buffer.alloc(32) }));
