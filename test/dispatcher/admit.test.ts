@@ -1,11 +1,12 @@
 import t from 'tap';
+import { digestKeyOf } from '../../src/contracts/canonical.ts';
 import type { Delivery } from '../../src/broker/types.ts';
 import { admit } from '../../src/dispatcher/admit.ts';
 import type { Code } from '../../src/errors.ts';
 import type { Arrival } from '../../src/dispatcher/types.ts';
 import { arrivalOf, jobMessage, PaperDirectory } from './samples.ts';
 
-const deps = { directory: new PaperDirectory(), digestKey: Buffer.alloc(32, 1) };
+const deps = { directory: new PaperDirectory(), digestKey: digestKeyOf('a key for tests') };
 
 await t.test('a good job is admitted with its account, model and keyed digest', async (t) => {
   const arrival = arrivalOf(jobMessage());

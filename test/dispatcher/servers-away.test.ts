@@ -33,7 +33,7 @@ async function holdAccount(
   tollgate: World,
 ): Promise<{ waited: () => Promise<unknown>; letGo: () => Promise<void> }> {
   const { books } = tollgate;
-  const other = await books.another();
+  const other = books.another();
   await other.sql('begin');
   await other.sql("select from credits.accounts where kind = 'customer' for update");
   t.after(() => other.close());

@@ -162,7 +162,7 @@ await t.test('a daemon that dies between', async (all) => {
   await tollgate.addNode('n1');
   let daemon = await tollgate.startChildDaemon(all);
   const worker = await tollgate.startHandWorker('n1', 8);
-  const other = await books.another();
+  const other = books.another();
   all.after(() => other.close());
   const blocked =
     "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";

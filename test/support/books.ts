@@ -1,5 +1,5 @@
 import { type Document, MongoClient, UUID } from 'mongodb';
-import { Client } from 'pg';
+import { Pool } from 'pg';
 import { isUuidV7 } from '../../src/ids.ts';
 import type { TestServers } from './servers.ts';
 
@@ -25,25 +25,20 @@ export interface JobRow {
 /** What the stores say, read from outside with drivers of the tests' own and as their administrator. */
 export class Books {
   readonly #servers: TestServers;
-  readonly #postgres: Client;
+  /** One connection, so that a transaction stays on it; made again when the server comes back. */
+  readonly #postgres: Pool;
   readonly #mongo: MongoClient;
 
   constructor(servers: TestServers) {
     this.#servers = servers;
-    this.#postgres = new Client({ connectionString: servers.postgresAdminUrl });
+    this.#postgres = new Pool({ connectionString: servers.postgresAdminUrl, max: 1, idleTimeoutMillis: 0 });
     this.#postgres.on('error', () => undefined);
     this.#mongo = new MongoClient(servers.mongoUrl);
   }
 
-  async open(): Promise<void> {
-    await this.#postgres.connect();
-  }
-
   /** A second connection to the same stores, to hold a transaction on; the caller closes it. */
-  async another(): Promise<Books> {
-    const other = new Books(this.#servers);
-    await other.open();
-    return other;
+  another(): Books {
+    return new Books(this.#servers);
   }
 
   async close(): Promise<void> {

@@ -115,7 +115,6 @@ export class World {
   async build(options: WorldOptions): Promise<void> {
     await migrate({ url: this.servers.postgresAdminUrl }, quietLog);
     await ensureCollections({ ...this.config.servers, mongoUrl: this.servers.mongoUrl });
-    await this.books.open();
     await this.#redis.start();
     await this.addPublisher('web');
     await this.addAccount('acme', ['web'], 1_000_000_000n);
