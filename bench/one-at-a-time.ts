@@ -2,6 +2,7 @@ import { AmqpBroker } from '../src/broker/connection.ts';
 import type { ConsumerChannel, Consumption, Delivery } from '../src/broker/types.ts';
 import { systemClock } from '../src/clock.ts';
 import type { Config } from '../src/config-schema.ts';
+import { digestKeyOf } from '../src/contracts/canonical.ts';
 import { jobQueue, QUEUE } from '../src/contracts/names.ts';
 import { admit } from '../src/dispatcher/admit.ts';
 import { dispatch } from '../src/dispatcher/dispatch.ts';
@@ -52,11 +53,13 @@ class OneAtATime {
   readonly #parts: readonly { start(): Promise<void> }[];
   readonly #metrics = new PrometheusMetrics();
   readonly #config: Config;
+  readonly #digestKey: ReturnType<typeof digestKeyOf>;
   #channel: ConsumerChannel | null = null;
   #consumptions: Consumption[] = [];
 
   constructor(config: Config) {
     this.#config = config;
+    this.#digestKey = digestKeyOf(config.secrets.digestKey);
     const log = createLog({ level: 'warn' }, 2);
     const clock = systemClock;
     const { servers } = config;
@@ -130,8 +133,7 @@ class OneAtATime {
       isPoison: false,
       isRefreshed: false,
     };
-    const digestKey = Buffer.from(this.#config.secrets.digestKey);
-    const admission = admit(arrival, { directory: this.#directory, digestKey });
+    const admission = admit(arrival, { directory: this.#directory, digestKey: this.#digestKey });
     if (admission.kind !== 'admitted') throw new Error(`a job was not admitted: ${admission.kind}`);
     const reserved = await reserve([admission.admitted], this.#slots);
     const locked = await lock(reserved.on, {

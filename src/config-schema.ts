@@ -72,6 +72,12 @@ export const ConfigSchema = section({
       8,
       'One makes everyone wait for the last confirm; more than two won nothing.',
     ),
+    batchEndsMax: int(
+      4,
+      1,
+      64,
+      'Batches of each direction that are past their commit and dispatch and only reply, trace and acknowledge.',
+    ),
     prefetchMin: int(16, 1, 500, 'Least unacknowledged deliveries of a pool queue.'),
     prefetchMax: int(500, 16, 2_000, 'Most of them; more only moves the backlog into our memory.'),
     heldBytesMax: int(

@@ -3,6 +3,7 @@ import { HttpServer } from './api/http.ts';
 import { AmqpBroker } from './broker/connection.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { Config } from './config-schema.ts';
+import { digestKeyOf } from './contracts/canonical.ts';
 import { QUEUE } from './contracts/names.ts';
 import { ByteBudget } from './dispatcher/byte-budget.ts';
 import { deadLetter } from './dispatcher/dead-letter.ts';
@@ -164,7 +165,7 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
   const stages = new StageRunner(clock, log, metrics, config.line);
   const replier = new Replier({ publisher, traces, bounds: config.line, clock, log, metrics });
   const shared = { clock, log, metrics, directory, slots, traces, replier, stages, publisher, broker };
-  const digestKey = Buffer.from(config.secrets.digestKey);
+  const digestKey = digestKeyOf(config.secrets.digestKey);
   const { topology } = broker;
   const nodeQueues = new NodeQueues({
     directory,

@@ -1,3 +1,4 @@
+import type { KeyObject } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../clock.ts';
 import { bodyDigest } from '../contracts/canonical.ts';
@@ -26,7 +27,7 @@ export interface GeneratorDeps {
   readonly clients: Clients;
   readonly log: PredictionLog;
   /** Key of the body digests, by which PostgreSQL's rows are asked for afterwards. */
-  readonly digestKey: Buffer;
+  readonly digestKey: KeyObject;
   readonly clock: Clock;
 }
 

@@ -4,6 +4,7 @@ import { auditBounds, openAuditStores } from '../audit/open-stores.ts';
 import { runAudit } from '../audit/run.ts';
 import type { AuditReport } from '../audit/types.ts';
 import { systemClock } from '../clock.ts';
+import { digestKeyOf } from '../contracts/canonical.ts';
 import type { AccountStatement } from '../ledger/accounts.ts';
 import { createLog } from '../ops/log.ts';
 import { Database } from '../postgres/database.ts';
@@ -150,7 +151,7 @@ async function sendLoad(run: Run, logins: Logins, parts: Parts, terminal: Termin
     prompts: new Prompts(),
     clients,
     log: new PredictionLog(join(folder, 'generator.log')),
-    digestKey: Buffer.from(config.secrets.digestKey),
+    digestKey: digestKeyOf(config.secrets.digestKey),
     clock: systemClock,
   });
   await clients.start(

@@ -1,3 +1,4 @@
+import type { KeyObject } from 'node:crypto';
 import { bodyDigest } from '../contracts/canonical.ts';
 import { ChatInput, type ChatJob, JobMessage, WAIT_MS_MAX } from '../contracts/job.ts';
 import { isOwnReplyQueue, jobKey, publisherUser } from '../contracts/names.ts';
@@ -10,7 +11,7 @@ import type { Admitted, Arrival, Known, Outcome } from './types.ts';
 /** What admit needs: the directory as it stands, and the key of the body digests. */
 export interface AdmitDeps {
   readonly directory: Directory;
-  readonly digestKey: Buffer;
+  readonly digestKey: KeyObject;
 }
 
 /**

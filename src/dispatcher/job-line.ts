@@ -1,3 +1,4 @@
+import type { KeyObject } from 'node:crypto';
 import type { Publisher } from '../broker/types.ts';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
@@ -10,6 +11,7 @@ import type { TraceSink, TraceStore } from '../traces/types.ts';
 import type { LeaseName, SlotLeases } from '../workers/types.ts';
 import { admitBatch } from './admission.ts';
 import { answered } from './answered.ts';
+import { BatchEnds } from './batch-ends.ts';
 import { Batcher } from './batcher.ts';
 import { dispatch } from './dispatch.ts';
 import { type FinishedJob, leaveFinished } from './finished.ts';
@@ -30,7 +32,7 @@ export interface JobLineDeps {
   readonly log: Log;
   readonly metrics: Metrics;
   readonly bounds: Config['line'];
-  readonly digestKey: Buffer;
+  readonly digestKey: KeyObject;
   readonly directory: Directory;
   readonly slots: SlotLeases;
   readonly locks: CreditLocks;
@@ -63,6 +65,7 @@ export class JobLine {
   readonly #deps: JobLineDeps;
   readonly #waiting: PriorityQueue<Arrival>;
   readonly #batcher: Batcher<Arrival>;
+  readonly #ends: BatchEnds;
   readonly #inFlight = new InFlight();
   readonly #timers = new Set<NodeJS.Timeout>();
   #isOpen = true;
@@ -70,6 +73,7 @@ export class JobLine {
   constructor(deps: JobLineDeps) {
     this.#deps = deps;
     this.#waiting = new PriorityQueue(deps.bounds.batchShare);
+    this.#ends = new BatchEnds(deps.bounds.batchEndsMax);
     this.#batcher = new Batcher(
       deps.bounds,
       (countMax) => this.#waiting.take(countMax),
@@ -107,22 +111,27 @@ export class JobLine {
     for (const timer of this.#timers) clearTimeout(timer);
     for (const arrival of this.#waiting.take(this.#waiting.size)) this.#answer(arrival, 'requeue');
     await this.#batcher.close();
+    await this.#ends.close();
     for (const arrival of this.#inFlight.drain()) this.#answer(arrival, 'requeue');
   }
 
-  /** The stages. Each takes what the one before let through; what leaves on the way is gathered in `batch.exits`. */
-  async #stages(batch: Batch): Promise<void> {
+  /**
+   * The stages. Each takes what the one before let through; what leaves on the way is gathered in `batch.exits`. With the
+   * dispatch confirmed the batch makes room for the next: the last line is run by `#run`, beside it.
+   */
+  async #stages(batch: Batch): Promise<() => Promise<void>> {
     const { jobs, endings } = await this.#admit(batch); //          bytes → a job that may ask for money
     const { fresh, again } = await this.#lookUp(batch, jobs, endings); // came before? then the first answer holds
     const reserved = await this.#reserve(batch, fresh); //          one slot each (Redis)
     const locked = await this.#lock(batch, reserved); //            COMMIT of the credit locks (PostgreSQL)
     const sent = await this.#dispatch(batch, [...again, ...locked]); // to the node's queue, confirmed (RabbitMQ)
-    await this.#finish(batch, sent); //                             reply to those that left, trace, acknowledge
+    return () => this.#finish(batch, sent); //                      reply to those that left, trace, acknowledge
   }
 
   async #run(arrivals: readonly Arrival[]): Promise<void> {
     try {
-      await this.#stages({ arrivals, exits: [], finished: [] });
+      const finish = await this.#stages({ arrivals, exits: [], finished: [] });
+      await this.#ends.take(finish().catch((error: unknown) => this.#handBack(arrivals, error)));
     } catch (error) {
       this.#handBack(arrivals, error);
     }

@@ -49,8 +49,8 @@ export class PoolIntake implements WaitingRoom {
   #state: 'paused' | 'open' | 'full' = 'paused';
   #channel: ConsumerChannel | null = null;
   #consumptions: Consumption[] = [];
-  /** Monotonic time of the last placement, or of the moment the pool became full. */
-  #movedMs = 0;
+  /** Monotonic time since which jobs have been held and none of the pool was placed; null while there is movement. */
+  #heldSinceMs: number | null = null;
   #bytes = 0;
   /** The change of state under way; one at a time. */
   #changing: Promise<void> | null = null;
@@ -72,15 +72,13 @@ export class PoolIntake implements WaitingRoom {
   hold(arrival: Arrival): void {
     this.#deps.suspects.left(arrival.delivery);
     if (this.#state === 'paused' || !arrival.delivery.isLive) return this.#handBack([arrival]);
-    if (this.#state === 'open') {
-      this.#state = 'full';
-      this.#movedMs = this.#deps.clock.monotonicMs();
-    }
+    this.#state = 'full';
+    this.#heldSinceMs ??= this.#deps.clock.monotonicMs();
     this.#held.push(arrival);
   }
 
   placed(count: number): void {
-    this.#movedMs = this.#deps.clock.monotonicMs();
+    this.#heldSinceMs = null;
     this.#offerHeld(count);
   }
 
@@ -102,7 +100,8 @@ export class PoolIntake implements WaitingRoom {
       return;
     }
     const nowMs = this.#deps.clock.monotonicMs();
-    const isStuck = this.#state === 'full' && nowMs - this.#movedMs > this.#deps.bounds.pauseAfterMs;
+    const heldMs = this.#heldSinceMs === null ? 0 : nowMs - this.#heldSinceMs;
+    const isStuck = this.#held.size > 0 && heldMs > this.#deps.bounds.pauseAfterMs;
     if (isStuck || this.#deps.budget.isOver) return this.#change(() => this.#pause());
     this.#handBack(this.#held.remove((arrival) => this.#isHeldTooLong(arrival, nowMs)));
     this.#offerHeld(WAKE_JOBS);
@@ -170,7 +169,7 @@ export class PoolIntake implements WaitingRoom {
     const prefetch = Math.min(Math.max(slotsTotal, prefetchMin), prefetchMax);
     const channel = this.#channel ?? (await this.#open());
     this.#state = 'open';
-    this.#movedMs = this.#deps.clock.monotonicMs();
+    this.#heldSinceMs = null;
     for (const priority of PRIORITIES) {
       const queue = jobQueue(this.pool, priority);
       const consumption = await channel.consume(
@@ -212,6 +211,7 @@ export class PoolIntake implements WaitingRoom {
     for (const arrival of arrivals) {
       arrival.delivery.requeue();
       this.left(arrival);
+      this.#deps.suspects.handedBack(arrival.delivery);
     }
   }
 

@@ -8,6 +8,7 @@ import type { Directory } from '../network/types.ts';
 import type { Log, Metrics, Service, Stage } from '../ops/types.ts';
 import type { EventDocument, TraceSink } from '../traces/types.ts';
 import type { SlotLeases } from '../workers/types.ts';
+import { BatchEnds } from './batch-ends.ts';
 import { Batcher } from './batcher.ts';
 import { deadLetter } from './dead-letter.ts';
 import { QueueConsumer } from './queue-consumer.ts';
@@ -65,10 +66,12 @@ export class ResultLine implements Service {
   readonly #batcher: Batcher<Delivery>;
   #waiting: Delivery[] = [];
   readonly #consumer: QueueConsumer;
+  readonly #ends: BatchEnds;
   #isOpen = true;
 
   constructor(deps: ResultLineDeps) {
     this.#deps = deps;
+    this.#ends = new BatchEnds(deps.bounds.batchEndsMax);
     this.#batcher = new Batcher(
       deps.bounds,
       (countMax) => this.#waiting.splice(0, countMax),
@@ -99,12 +102,18 @@ export class ResultLine implements Service {
     await this.#consumer.stop();
     for (const delivery of this.#waiting.splice(0)) this.#answer(delivery, 'requeue');
     await this.#batcher.close();
+    await this.#ends.close();
   }
 
-  async #stages(batch: Batch): Promise<void> {
+  async #stages(batch: Batch): Promise<() => Promise<void>> {
     const verified = await this.#verify(batch); //       sender, shape, digest; signature where it matters
     const settled = await this.#settle(batch, verified); // COMMIT: capture or void, once per lock (PostgreSQL)
     await this.#release(batch, settled); //              the slot is free (Redis)
+    return () => this.#finish(batch, settled);
+  }
+
+  /** Behind the commit, beside the next batch. */
+  async #finish(batch: Batch, settled: readonly SettledResult[]): Promise<void> {
     await this.#reply(batch, settled); //                to the client (RabbitMQ)
     await this.#trace(batch, settled); //                the answer and every anomaly, durable (MongoDB)
     for (const delivery of batch.deliveries) this.#answer(delivery, 'acknowledge');
@@ -112,15 +121,18 @@ export class ResultLine implements Service {
 
   async #run(deliveries: readonly Delivery[]): Promise<void> {
     try {
-      await this.#stages({ deliveries, refused: [], idle: [] });
+      const finish = await this.#stages({ deliveries, refused: [], idle: [] });
+      await this.#ends.take(finish().catch((error: unknown) => this.#handBack(deliveries, error)));
     } catch (error) {
-      if (!(error instanceof StoreError)) throw error;
-      this.#deps.log.warn(
-        { results: deliveries.length, store: error.store, reason: error.message },
-        'results handed back',
-      );
-      for (const delivery of deliveries) this.#answer(delivery, 'requeue');
+      this.#handBack(deliveries, error);
     }
+  }
+
+  #handBack(deliveries: readonly Delivery[], error: unknown): void {
+    if (!(error instanceof StoreError)) throw error;
+    const { store, message: reason } = error;
+    this.#deps.log.warn({ results: deliveries.length, store, reason }, 'results handed back');
+    for (const delivery of deliveries) this.#answer(delivery, 'requeue');
   }
 
   #answer(delivery: Delivery, how: 'acknowledge' | 'requeue'): void {

@@ -11,6 +11,13 @@ export interface SuspectCounts {
   clear(queue: string, digest: string): Promise<void>;
 }
 
+/** Most messages remembered as handed back; beyond it they are merely slower. */
+const CLEARED_MAX = 100_000;
+
+function nameOf({ queue, messageId }: Delivery): string {
+  return `${queue}/${messageId ?? ''}`;
+}
+
 interface Suspect {
   readonly delivery: Delivery;
   readonly go: (isPoison: boolean) => void;
@@ -31,6 +38,8 @@ export class Suspects {
   readonly #log: Log;
   readonly #untilMs: number;
   readonly #waiting: Suspect[] = [];
+  /** Messages this process handed back itself. */
+  readonly #cleared = new Set<string>();
   #current: { readonly delivery: Delivery; readonly digest: string } | null = null;
 
   constructor(
@@ -48,10 +57,17 @@ export class Suspects {
 
   /** Calls `go` at once, or when it is this delivery's turn; the prefetch bounds how many wait. */
   pass(delivery: Delivery, go: (isPoison: boolean) => void): void {
-    const isSuspected = delivery.redelivered && this.#clock.monotonicMs() < this.#untilMs;
+    const isEarly = this.#clock.monotonicMs() < this.#untilMs;
+    const isSuspected = delivery.redelivered && isEarly && !this.#cleared.has(nameOf(delivery));
     if (!isSuspected) return go(false);
     this.#waiting.push({ delivery, go });
     if (this.#current === null) void this.#next();
+  }
+
+  /** The delivery goes back to its queue unharmed, by this process: when it comes again it is no suspect. */
+  handedBack(delivery: Delivery): void {
+    const isWorthIt = this.#clock.monotonicMs() < this.#untilMs && this.#cleared.size < CLEARED_MAX;
+    if (isWorthIt && delivery.messageId !== null) this.#cleared.add(nameOf(delivery));
   }
 
   /** The delivery was answered or waits for a slot: it did no harm. Other deliveries are ignored. */

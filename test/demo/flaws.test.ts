@@ -1,4 +1,5 @@
 import t from 'tap';
+import { digestKeyOf } from '../../src/contracts/canonical.ts';
 import { jobKey, publisherUser } from '../../src/contracts/names.ts';
 import { type Draft, FLAWS, type Flaw, spoiled } from '../../src/demo/flaws.ts';
 import { Prompts } from '../../src/demo/prompts.ts';
@@ -94,7 +95,7 @@ function verdictOn(flaw: Flaw | null): { code: string | null; field: string | nu
     isRefreshed: false,
     asked: 0,
   };
-  return said(admit(arrival, { directory, digestKey: Buffer.alloc(32) }));
+  return said(admit(arrival, { directory, digestKey: digestKeyOf('a key for tests') }));
 }
 
 function said(admission: Admission): ReturnType<typeof verdictOn> {

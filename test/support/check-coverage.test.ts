@@ -16,7 +16,7 @@ BRH:7
 end_of_record
 `;
 
-t.test('branches are summed over the files of a room and no other', async (t) => {
+await t.test('branches are summed over the files of a room and no other', async (t) => {
   t.same(branchesUnder(LCOV, 'src/ledger'), { found: 20, taken: 12 });
   t.same(branchesUnder(LCOV, 'src/network'), { found: 7, taken: 7 });
   t.same(branchesUnder('', 'src/ledger'), { found: 0, taken: 0 });

@@ -1,0 +1,194 @@
+import t from 'tap';
+import type { Broker, ConsumerChannel, Delivery } from '../../src/broker/types.ts';
+import { loadConfig } from '../../src/config.ts';
+import { ByteBudget } from '../../src/dispatcher/byte-budget.ts';
+import { PoolIntake } from '../../src/dispatcher/pool-intake.ts';
+import { Suspects } from '../../src/dispatcher/suspects.ts';
+import type { Arrival } from '../../src/dispatcher/types.ts';
+import { PrometheusMetrics } from '../../src/ops/metrics.ts';
+import { quietLog } from '../support/ledger.ts';
+import { until } from '../support/until.ts';
+import { jobMessage, PaperDelivery } from './samples.ts';
+
+/**
+ * The states of one pool's intake, with a clock that stands still and a broker on paper: what is proved here is when it pauses,
+ * holds and hands back. How it works on a real broker is in the tests of whole lines.
+ */
+function setUp(bounds: { heldBytesMax?: number } = {}) {
+  const { line } = loadConfig({ env: {}, needs: [] });
+  let nowMs = 1_000;
+  const clock = { nowMs: () => nowMs, monotonicMs: () => nowMs };
+  const consumers: {
+    queue: string;
+    prefetch: number;
+    give: (delivery: Delivery) => void;
+    isCancelled: boolean;
+  }[] = [];
+  let gone: () => void = () => undefined;
+  const channel: ConsumerChannel = {
+    consume: async (queue, prefetch, give) => {
+      const consumer = { queue, prefetch, give, isCancelled: false };
+      consumers.push(consumer);
+      const cancel = async () => {
+        consumer.isCancelled = true;
+      };
+      return { queue, prefetch, cancel };
+    },
+    close: async () => undefined,
+  };
+  const broker: Pick<Broker, 'isUp' | 'openChannel'> = {
+    isUp: true,
+    openChannel: async (onGone) => {
+      gone = onGone;
+      return channel;
+    },
+  };
+  const offered: Arrival[] = [];
+  const counts = { count: async () => 1, clear: async () => undefined };
+  const budget = new ByteBudget(bounds.heldBytesMax ?? line.heldBytesMax);
+  const intake = new PoolIntake('small', {
+    broker: broker as Broker,
+    line: {
+      offer: (arrival) => void offered.push(arrival),
+      offerAgain: (arrivals) => void offered.push(...arrivals),
+    },
+    bounds: line,
+    budget,
+    suspects: new Suspects(counts, line, clock, quietLog),
+    clock,
+    log: quietLog,
+    metrics: new PrometheusMetrics(),
+  });
+  const open = async () => {
+    await until(() => {
+      if (intake.state === 'paused') intake.look({ total: 40, free: 4 });
+      return consumers.filter((one) => !one.isCancelled).length === 2;
+    }, 'two consumers');
+  };
+  const deliver = () => {
+    const delivery = new PaperDelivery(jobMessage());
+    consumers.findLast((one) => one.queue === 'jobs.small.interactive')?.give(delivery);
+    return delivery;
+  };
+  const pass = (ms: number) => {
+    nowMs += ms;
+  };
+  return { intake, open, deliver, offered, consumers, pass, budget, gone: () => gone() };
+}
+
+await t.test('a pool without a free slot is not consumed', async (t) => {
+  const { intake, consumers } = setUp();
+  intake.look(undefined);
+  intake.look({ total: 4, free: 0 });
+  t.equal(consumers.length, 0);
+  t.equal(intake.state, 'paused');
+});
+
+await t.test('the prefetch follows the slots of the pool within its bounds', async (t) => {
+  const { open, consumers } = setUp();
+  await open();
+  t.same(
+    consumers.map(({ queue, prefetch }) => [queue, prefetch]),
+    [
+      ['jobs.small.interactive', 40],
+      ['jobs.small.batch', 40],
+    ],
+  );
+});
+
+await t.test(
+  'one job that finds no slot is handed back after a second, however often it is tried',
+  async (t) => {
+    const { intake, open, deliver, offered, pass, consumers } = setUp();
+    await open();
+    const delivery = deliver();
+    for (let look = 0; look < 4; look++) {
+      const arrival = offered.pop();
+      if (arrival) intake.hold(arrival);
+      t.equal(intake.held, 1);
+      t.same(delivery.answers, []);
+      pass(400);
+      intake.look({ total: 40, free: 0 });
+      if (intake.state === 'paused') break;
+    }
+    await until(() => delivery.answers.length > 0, 'an answer');
+    t.same(delivery.answers, ['requeue']);
+    t.ok(consumers.every((one) => one.isCancelled));
+  },
+);
+
+await t.test('as long as jobs are placed the others wait here', async (t) => {
+  const { intake, open, deliver, offered, pass } = setUp();
+  await open();
+  const deliveries = [deliver(), deliver()];
+  for (let look = 0; look < 10; look++) {
+    for (const arrival of offered.splice(0)) intake.hold(arrival);
+    intake.placed(0);
+    pass(500);
+    intake.look({ total: 40, free: 0 });
+  }
+  t.not(intake.state, 'paused');
+  t.same(
+    deliveries.flatMap((delivery) => delivery.answers),
+    [],
+  );
+});
+
+await t.test('nothing is held longer than its wait or the longest hold', async (t) => {
+  const { intake, open, deliver, offered, pass } = setUp();
+  await open();
+  const delivery = deliver();
+  for (let look = 0; look < 80 && delivery.answers.length === 0; look++) {
+    for (const arrival of offered.splice(0)) intake.hold(arrival);
+    intake.placed(0);
+    pass(500);
+    intake.look({ total: 40, free: 0 });
+  }
+  t.same(delivery.answers, ['requeue']);
+});
+
+await t.test('a wake-up lets the held try again', async (t) => {
+  const { intake, open, deliver, offered } = setUp();
+  await open();
+  deliver();
+  for (const arrival of offered.splice(0)) intake.hold(arrival);
+  t.equal(intake.state, 'full');
+  intake.wake();
+  t.equal(offered.length, 1);
+  t.equal(intake.state, 'open');
+});
+
+await t.test('too many bytes in hand pause the pool, and their answers open it again', async (t) => {
+  const { intake, open, deliver, offered, budget, consumers } = setUp({ heldBytesMax: 1_048_576 });
+  await open();
+  budget.add(2_000_000);
+  deliver();
+  intake.look({ total: 40, free: 4 });
+  await until(() => consumers.every((one) => one.isCancelled), 'a pause');
+  const [arrival] = offered;
+  if (arrival) intake.left(arrival);
+  budget.add(-2_000_000);
+  t.equal(budget.bytes, 0, 'every byte was given back');
+  await open();
+  t.equal(intake.state, 'open');
+});
+
+await t.test('a lost channel forgets what was held: the broker brings it again', async (t) => {
+  const { intake, open, deliver, offered, gone, budget } = setUp();
+  await open();
+  deliver();
+  for (const arrival of offered.splice(0)) intake.hold(arrival);
+  gone();
+  t.equal(intake.held, 0);
+  t.equal(intake.state, 'paused');
+  t.equal(budget.bytes, 0);
+});
+
+await t.test('stop hands back what waits here', async (t) => {
+  const { intake, open, deliver, offered } = setUp();
+  await open();
+  const delivery = deliver();
+  for (const arrival of offered.splice(0)) intake.hold(arrival);
+  await intake.stop();
+  t.same(delivery.answers, ['requeue']);
+});
