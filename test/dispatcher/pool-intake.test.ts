@@ -10,6 +10,8 @@ import { quietLog } from '../support/ledger.ts';
 import { until } from '../support/until.ts';
 import { jobMessage, PaperDelivery } from './samples.ts';
 
+const ignore = (): void => undefined;
+
 /**
  * The states of one pool's intake, with a clock that stands still and a broker on paper: what is proved here is when it pauses,
  * holds and hands back. How it works on a real broker is in the tests of whole lines.
@@ -24,7 +26,7 @@ function setUp(bounds: { heldBytesMax?: number } = {}) {
     give: (delivery: Delivery) => void;
     isCancelled: boolean;
   }[] = [];
-  let gone: () => void = () => undefined;
+  let gone = ignore;
   const channel: ConsumerChannel = {
     consume: async (queue, prefetch, give) => {
       const consumer = { queue, prefetch, give, isCancelled: false };
@@ -36,7 +38,9 @@ function setUp(bounds: { heldBytesMax?: number } = {}) {
     },
     close: async () => undefined,
   };
-  const broker: Pick<Broker, 'isUp' | 'openChannel'> = {
+  const broker: Broker = {
+    publisher: { publish: async () => 'confirmed', publishBatch: async () => [] },
+    onChange: () => ignore,
     isUp: true,
     openChannel: async (onGone) => {
       gone = onGone;
@@ -47,7 +51,7 @@ function setUp(bounds: { heldBytesMax?: number } = {}) {
   const counts = { count: async () => 1, clear: async () => undefined };
   const budget = new ByteBudget(bounds.heldBytesMax ?? line.heldBytesMax);
   const intake = new PoolIntake('small', {
-    broker: broker as Broker,
+    broker,
     line: {
       offer: (arrival) => void offered.push(arrival),
       offerAgain: (arrivals) => void offered.push(...arrivals),
