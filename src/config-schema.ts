@@ -79,7 +79,7 @@ export const ConfigSchema = section({
       'Batches of each direction that are past their commit and dispatch and only reply, trace and acknowledge.',
     ),
     prefetchMin: int(16, 1, 500, 'Least unacknowledged deliveries of a pool queue.'),
-    prefetchMax: int(500, 16, 2_000, 'Most of them; more only moves the backlog into our memory.'),
+    prefetchMax: int(1_500, 16, 5_000, 'Most of them; more only moves the backlog into our memory.'),
     heldBytesMax: int(
       268_435_456,
       1_048_576,

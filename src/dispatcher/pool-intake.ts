@@ -46,6 +46,8 @@ export class PoolIntake implements WaitingRoom {
   readonly pool: string;
   readonly #deps: PoolIntakeDeps;
   readonly #held: PriorityQueue<Arrival>;
+  /** Came back from the line without a slot: older than what is held since, so they go in front of it at the next offer. */
+  #returned: Arrival[] = [];
   #state: 'paused' | 'open' | 'full' = 'paused';
   #channel: ConsumerChannel | null = null;
   #consumptions: Consumption[] = [];
@@ -66,7 +68,7 @@ export class PoolIntake implements WaitingRoom {
   }
 
   get held(): number {
-    return this.#held.size;
+    return this.#held.size + this.#returned.length;
   }
 
   hold(arrival: Arrival): void {
@@ -74,7 +76,7 @@ export class PoolIntake implements WaitingRoom {
     if (this.#state === 'paused' || !arrival.delivery.isLive) return this.#handBack([arrival]);
     this.#state = 'full';
     this.#heldSinceMs ??= this.#deps.clock.monotonicMs();
-    this.#held.push(arrival);
+    this.#returned.push(arrival);
   }
 
   placed(count: number): void {
@@ -101,9 +103,9 @@ export class PoolIntake implements WaitingRoom {
     }
     const nowMs = this.#deps.clock.monotonicMs();
     const heldMs = this.#heldSinceMs === null ? 0 : nowMs - this.#heldSinceMs;
-    const isStuck = this.#held.size > 0 && heldMs > this.#deps.bounds.pauseAfterMs;
+    const isStuck = this.held > 0 && heldMs > this.#deps.bounds.pauseAfterMs;
     if (isStuck || this.#deps.budget.isOver) return this.#change(() => this.#pause());
-    this.#handBack(this.#held.remove((arrival) => this.#isHeldTooLong(arrival, nowMs)));
+    this.#handBack(this.#inOrder().remove((arrival) => this.#isHeldTooLong(arrival, nowMs)));
     this.#offerHeld(WAKE_JOBS);
   }
 
@@ -137,10 +139,18 @@ export class PoolIntake implements WaitingRoom {
   }
 
   #offerHeld(countMax: number): void {
-    if (this.#held.size === 0) return;
-    const again = this.#held.take(countMax);
-    if (this.#held.size === 0) this.#state = 'open';
+    if (this.held === 0) return;
+    const again = this.#inOrder().take(countMax);
+    if (this.held === 0) this.#state = 'open';
     this.#deps.line.offerAgain(again);
+  }
+
+  /** All that is held, in the order in which it came. */
+  #inOrder(): PriorityQueue<Arrival> {
+    const returned = this.#returned.toSorted((a, b) => a.delivery.receivedMs - b.delivery.receivedMs);
+    this.#returned = [];
+    this.#held.putBack(returned);
+    return this.#held;
   }
 
   /** The broker judges `wait_ms` only at the head of its queue, so a job past it goes back there. */
@@ -195,7 +205,7 @@ export class PoolIntake implements WaitingRoom {
     this.#channel = null;
     this.#consumptions = [];
     this.#state = 'paused';
-    this.#held.take(this.#held.size);
+    for (const { delivery } of this.#inOrder().take(this.held)) this.#deps.suspects.left(delivery);
     this.#count(-this.#bytes);
   }
 
@@ -204,7 +214,7 @@ export class PoolIntake implements WaitingRoom {
     this.#consumptions = [];
     this.#state = 'paused';
     await Promise.all(consumptions.map((one) => one.cancel()));
-    this.#handBack(this.#held.take(this.#held.size));
+    this.#handBack(this.#inOrder().take(this.held));
   }
 
   #handBack(arrivals: readonly Arrival[]): void {

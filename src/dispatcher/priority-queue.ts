@@ -1,12 +1,15 @@
 import type { Priority } from '../contracts/names.ts';
 
 /**
- * Two first-in-first-out rows. `take` serves `interactive` first and keeps `batchShare` of every take for `batch` while both
- * wait, spread evenly, so that neither starves and the order inside a take is already the order of placement (design [17]).
+ * Two first-in-first-out rows. `take` serves `interactive` first; while both wait, one place in `1 / batchShare` is for `batch`.
+ * The order inside a take is the order of placement, and slots may be for its first jobs only: so the takes begin their count at
+ * another place each, and `batch` has its share also where a single slot comes free at a time. Source: design [17].
  */
 export class PriorityQueue<T extends { readonly priority: Priority }> {
   readonly #rows: Record<Priority, T[]> = { interactive: [], batch: [] };
   readonly #batchShare: number;
+  /** Where the next take begins to count, while both wait. */
+  #firstPlace = 0;
 
   constructor(batchShare: number) {
     this.#batchShare = batchShare;
@@ -31,10 +34,25 @@ export class PriorityQueue<T extends { readonly priority: Priority }> {
   take(countMax: number): T[] {
     const { interactive, batch } = this.#rows;
     const wanted = Math.min(countMax, this.size);
-    const kept = Math.min(batch.length, Math.ceil(wanted * this.#batchShare));
-    const first = interactive.splice(0, wanted - kept);
-    const second = batch.splice(0, wanted - first.length);
-    return spread(first, second);
+    if (interactive.length === 0) return batch.splice(0, wanted);
+    if (batch.length === 0) return interactive.splice(0, wanted);
+    const taken: T[] = [];
+    const from = { interactive: 0, batch: 0 };
+    for (let place = this.#firstPlace++; taken.length < wanted; place++) {
+      const isInteractiveOver = from.interactive === interactive.length;
+      const isBatchOver = from.batch === batch.length;
+      const priority =
+        isInteractiveOver || (this.#isForBatch(place) && !isBatchOver) ? 'batch' : 'interactive';
+      taken.push(...this.#rows[priority].slice(from[priority], ++from[priority]));
+    }
+    interactive.splice(0, from.interactive);
+    batch.splice(0, from.batch);
+    return taken;
+  }
+
+  /** True for one place in `1 / batchShare`, the last of each such row. */
+  #isForBatch(place: number): boolean {
+    return Math.floor((place + 1) * this.#batchShare) > Math.floor(place * this.#batchShare);
   }
 
   /** Removes and returns those that match, in order. */
@@ -45,12 +63,4 @@ export class PriorityQueue<T extends { readonly priority: Priority }> {
     }
     return gone;
   }
-}
-
-/** Spreads `few` evenly behind the first of `many`. */
-function spread<T>(many: readonly T[], few: readonly T[]): T[] {
-  if (few.length === 0) return [...many];
-  const step = Math.max(1, Math.ceil(many.length / few.length));
-  const out = few.flatMap((item, i) => [...many.slice(i * step, (i + 1) * step), item]);
-  return [...out, ...many.slice(few.length * step)];
 }
