@@ -51,7 +51,7 @@ await t.test(
     t.equal(config.line.prefetchMin, 44, 'environment');
     t.equal(config.fleet.heartbeatMs, 4000, 'credential');
     t.equal(config.log.level, 'warn', 'file');
-    t.equal(config.line.prefetchMax, 500, 'default');
+    t.equal(config.line.prefetchMax, 1_500, 'default');
     const brought = loadConfig({
       env: { ...env, TOLLGATE_HTTP_PORT: '4' },
       fallbacks: { 'http.port': '0', 'log.level': 'debug' },
