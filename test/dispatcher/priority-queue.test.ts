@@ -28,6 +28,22 @@ await t.test('batch keeps a tenth when both wait', async (t) => {
   );
 });
 
+await t.test('batch keeps a tenth where one job at a time is placed and the others go back', async (t) => {
+  const queue = filled(1_000, 1_000);
+  const placed = Array.from({ length: 100 }, () => {
+    const [first, ...others] = queue.take(64);
+    queue.putBack(others);
+    return first;
+  });
+  t.equal(placed.filter((item) => item?.priority === 'batch').length, 10);
+});
+
+await t.test('interactive goes first also where as many wait of each', async (t) => {
+  const taken = filled(15, 15).take(30);
+  const early = taken.slice(0, 15).filter((item) => item.priority === 'batch');
+  t.ok(early.length >= 1 && early.length <= 2, `${early.length} of the first 15`);
+});
+
 await t.test('batch takes what interactive leaves', async (t) => {
   t.equal(filled(3, 50).take(20).length, 20);
   t.equal(filled(0, 50).take(20).length, 20);
