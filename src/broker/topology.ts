@@ -39,6 +39,13 @@ export type Declaration =
  */
 const DELIVERY_LIMIT = 1_000_000;
 
+/** Of a queue in which a job's `wait_ms` may run out: its dead letters are kept until `jobs.expired` has them. */
+const EXPIRING = {
+  'x-delivery-limit': DELIVERY_LIMIT,
+  'x-dead-letter-exchange': EXCHANGE.expired,
+  'x-dead-letter-strategy': 'at-least-once',
+} as const;
+
 /** A heartbeat older than what makes a worker lost tells nothing. */
 const FLEET_TTL_MS = 15_000;
 const FLEET_LENGTH_MAX = 100_000;
@@ -71,12 +78,13 @@ function bind(queue: string, to: string, key: string): Declaration {
 export function coreDeclarations(bounds: QueueBounds): Declaration[] {
   const bounded = { 'x-overflow': 'reject-publish', 'x-max-length-bytes': bounds.poolQueueBytesMax };
   return [
-    exchange(EXCHANGE.unroutable, 'fanout'),
-    quorum(QUEUE.unroutable, bounded),
-    bind(QUEUE.unroutable, EXCHANGE.unroutable, ''),
     exchange(EXCHANGE.expired, 'fanout'),
     quorum(QUEUE.expired, bounded),
     bind(QUEUE.expired, EXCHANGE.expired, ''),
+    exchange(EXCHANGE.unroutable, 'fanout'),
+    // A job's own expiration holds here, too: without a dead-letter exchange it would vanish unanswered.
+    quorum(QUEUE.unroutable, { ...bounded, ...EXPIRING }),
+    bind(QUEUE.unroutable, EXCHANGE.unroutable, ''),
     exchange(EXCHANGE.jobs, 'direct', { 'alternate-exchange': EXCHANGE.unroutable }),
     exchange(EXCHANGE.dispatch, 'direct'),
     exchange(EXCHANGE.control, 'direct'),
@@ -99,9 +107,7 @@ export function coreDeclarations(bounds: QueueBounds): Declaration[] {
 export function poolDeclarations(pool: string, bounds: QueueBounds): Declaration[] {
   const waiting = (priority: Priority) =>
     quorum(jobQueue(pool, priority), {
-      'x-delivery-limit': DELIVERY_LIMIT,
-      'x-dead-letter-exchange': EXCHANGE.expired,
-      'x-dead-letter-strategy': 'at-least-once',
+      ...EXPIRING,
       'x-overflow': 'reject-publish',
       'x-message-ttl': WAIT_MS_MAX[priority],
       'x-max-length-bytes': bounds.poolQueueBytesMax,

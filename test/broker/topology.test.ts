@@ -71,7 +71,7 @@ await t.test(
     };
     const classic = { 'x-queue-type': 'classic', 'x-queue-version': 2 };
     t.strictSame(byName(queues), {
-      'jobs.unroutable': bounded,
+      'jobs.unroutable': waiting,
       'jobs.expired': bounded,
       results: bounded,
       fleet: { ...classic, 'x-message-ttl': 15_000, 'x-max-length': 100_000, 'x-overflow': 'drop-head' },
