@@ -1,4 +1,4 @@
-import { connect } from 'amqplib';
+import { type Channel, connect } from 'amqplib';
 import { Redis } from 'ioredis';
 import { AmqpBroker } from '../../src/broker/connection.ts';
 import { Management } from '../../src/broker/management.ts';
@@ -323,10 +323,31 @@ export class World {
 
   /** An operator deletes a queue. */
   async deleteQueue(name: string): Promise<void> {
+    await this.#onChannel((channel) => channel.deleteQueue(name));
+  }
+
+  /** What the broker itself counts at this moment: messages that are in nobody's hands, and consumers. */
+  async queue(name: string): Promise<{ readonly messages: number; readonly consumers: number }> {
+    const found = await this.#onChannel((channel) => channel.checkQueue(name));
+    return { messages: found.messageCount, consumers: found.consumerCount };
+  }
+
+  /** Waits until no message of a queue is left. */
+  async queueIsEmpty(name: string): Promise<void> {
+    await until(async () => (await this.queue(name)).messages === 0, `${name} to be empty`);
+  }
+
+  /** An administrator's channel for one question. */
+  async #onChannel<T>(ask: (channel: Channel) => Promise<T>): Promise<T> {
     const connection = await connect(this.servers.amqpUrl);
-    const channel = await connection.createChannel();
-    await channel.deleteQueue(name);
-    await connection.close();
+    try {
+      const channel = await connection.createChannel();
+      // A refusal closes the channel; it also rejects the call.
+      channel.on('error', () => undefined);
+      return await ask(channel);
+    } finally {
+      await connection.close();
+    }
   }
 
   /** Redis loses everything, as one without persistence does when it is restarted. */
