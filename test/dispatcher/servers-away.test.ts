@@ -27,25 +27,6 @@ async function provenOnce(t: Test, tollgate: World, job: JobMessage): Promise<Re
   return reply;
 }
 
-/** Holds the row of account acme, so that a lock or a settlement begins and does not commit until it is let go. */
-async function holdAccount(
-  t: Test,
-  tollgate: World,
-): Promise<{ waited: () => Promise<unknown>; letGo: () => Promise<void> }> {
-  const { books } = tollgate;
-  const other = books.another();
-  await other.sql('begin');
-  await other.sql("select from credits.accounts where kind = 'customer' for update");
-  t.after(() => other.close());
-  const blocked =
-    "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-  return {
-    waited: () =>
-      until(async () => (await books.sql(blocked)).length > 0, 'somebody to wait for the account'),
-    letGo: async () => void (await other.sql('commit')),
-  };
-}
-
 await t.test('a job whose lock cannot be committed stays with the broker and runs later', async (t) => {
   const { tollgate, links } = await proxiedWorld(t, { settings: { ...IMPATIENT, 'line.stageRetryMs': 100 } });
   links.postgres.cut();
@@ -96,12 +77,12 @@ await t.test('a settlement whose answer is lost is settled once and answered', a
 
 await t.test('the broker goes between the lock and the dispatch', async (t) => {
   const { tollgate, links } = await proxiedWorld(t);
-  const account = await holdAccount(t, tollgate);
+  const accounts = await tollgate.books.holdAccounts();
   const job = tollgate.job();
   await tollgate.send(job);
-  await account.waited();
+  await tollgate.books.lockIsAwaited();
   links.amqp.cut();
-  await account.letGo();
+  await accounts.letGo();
   await until(async () => (await tollgate.books.job(job.id))?.state === 'locked', 'the lock');
   links.amqp.heal();
   await provenOnce(t, tollgate, job);
@@ -109,12 +90,12 @@ await t.test('the broker goes between the lock and the dispatch', async (t) => {
 
 await t.test('only the publishing connection goes between the lock and the dispatch', async (t) => {
   const { tollgate, links } = await proxiedWorld(t);
-  const account = await holdAccount(t, tollgate);
+  const accounts = await tollgate.books.holdAccounts();
   const job = tollgate.job();
   await tollgate.send(job);
-  await account.waited();
+  await tollgate.books.lockIsAwaited();
   links.amqp.cutOnly('tollgate publish');
-  await account.letGo();
+  await accounts.letGo();
   await provenOnce(t, tollgate, job);
 });
 
@@ -125,23 +106,23 @@ await t.test('only the publishing connection goes between the settlement and the
   const job = tollgate.job();
   await tollgate.send(job);
   const held = await worker.dispatched(job.id);
-  const account = await holdAccount(t, tollgate);
+  const accounts = await tollgate.books.holdAccounts();
   await worker.finish(held);
-  await account.waited();
+  await tollgate.books.lockIsAwaited();
   links.amqp.cutOnly('tollgate publish');
-  await account.letGo();
+  await accounts.letGo();
   await provenOnce(t, tollgate, job);
 });
 
 await t.test('only the publishing connection goes before a refusal', async (t) => {
   const { tollgate, links } = await proxiedWorld(t);
   await tollgate.addAccount('poor', ['web'], 1n);
-  const account = await holdAccount(t, tollgate);
+  const accounts = await tollgate.books.holdAccounts();
   const job = tollgate.job({ account: 'poor', namespace: 'poor/prod' });
   await tollgate.send(job);
-  await account.waited();
+  await tollgate.books.lockIsAwaited();
   links.amqp.cutOnly('tollgate publish');
-  await account.letGo();
+  await accounts.letGo();
   t.match(await tollgate.reply(job.id), { state: 'refused', error: { code: 'TG_CREDIT_INSUFFICIENT' } });
 });
 
@@ -167,7 +148,10 @@ await t.test('MongoDB goes: jobs end all the same, and their traces follow', asy
   links.mongo.cut();
   const jobs = [1, 2, 3].map(() => tollgate.job());
   for (const job of jobs) t.equal((await tollgate.run(job)).state, 'succeeded');
-  t.ok((await tollgate.metric('tollgate_trace_documents_spooled_total')) >= 6);
+  await until(
+    async () => (await tollgate.metric('tollgate_trace_documents_spooled_total')) === 6,
+    'a request and an attempt of each in the spool',
+  );
   links.mongo.heal();
   for (const job of jobs) await provenOnce(t, tollgate, job);
 });
@@ -188,12 +172,12 @@ await t.test('a job whose node has no queue, and the answer to its end is lost',
   const { tollgate, links } = await proxiedWorld(t, { workers: 0, settings: IMPATIENT });
   await tollgate.addNode('n1');
   await tollgate.startHandWorker('n1', 2, ['small'], { isReading: false });
-  const account = await holdAccount(t, tollgate);
+  const accounts = await tollgate.books.holdAccounts();
   const job = tollgate.job();
   await tollgate.send(job);
-  await account.waited();
+  await tollgate.books.lockIsAwaited();
   links.amqp.freeze();
-  await account.letGo();
+  await accounts.letGo();
   await until(async () => (await tollgate.books.job(job.id))?.state === 'locked', 'the lock');
   await tollgate.deleteQueue(nodeQueue('n1'));
   links.postgres.holdAnswers();

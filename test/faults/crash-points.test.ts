@@ -15,11 +15,9 @@ interface Scene {
   readonly links: Links;
   readonly worker: HandWorker;
   readonly job: JobMessage;
-  /** Holds the account's row: locks and settlements begin and do not commit. */
-  readonly holdAccount: () => Promise<void>;
-  /** Waits until somebody stands before that row. */
-  readonly accountIsWaitedFor: () => Promise<unknown>;
-  readonly letAccountGo: () => Promise<void>;
+  /** Holds the accounts' rows: locks and settlements begin and do not commit. They are let go after the death at the latest. */
+  readonly holdAccounts: () => Promise<void>;
+  readonly letAccountsGo: () => Promise<void>;
   readonly state: (wanted: string) => Promise<unknown>;
 }
 
@@ -38,20 +36,20 @@ const POINTS: readonly (readonly [name: string, arrange: (scene: Scene) => Promi
   ],
   [
     'reserve and lock, whose commit comes after the death',
-    async ({ tollgate, job, holdAccount, accountIsWaitedFor }) => {
-      await holdAccount();
+    async ({ tollgate, job, holdAccounts }) => {
+      await holdAccounts();
       await tollgate.send(job);
-      await accountIsWaitedFor();
+      await tollgate.books.lockIsAwaited();
     },
   ],
   [
     'lock and dispatch',
-    async ({ tollgate, links, job, holdAccount, accountIsWaitedFor, letAccountGo, state }) => {
-      await holdAccount();
+    async ({ tollgate, links, job, holdAccounts, letAccountsGo, state }) => {
+      await holdAccounts();
       await tollgate.send(job);
-      await accountIsWaitedFor();
+      await tollgate.books.lockIsAwaited();
       links.amqp.freeze();
-      await letAccountGo();
+      await letAccountsGo();
       await state('locked');
     },
   ],
@@ -74,12 +72,12 @@ const POINTS: readonly (readonly [name: string, arrange: (scene: Scene) => Promi
   ],
   [
     'verify and settle, whose commit comes after the death',
-    async ({ tollgate, worker, job, holdAccount, accountIsWaitedFor }) => {
+    async ({ tollgate, worker, job, holdAccounts }) => {
       await tollgate.send(job);
       const held = await worker.dispatched(job.id);
-      await holdAccount();
+      await holdAccounts();
       await worker.finish(held);
-      await accountIsWaitedFor();
+      await tollgate.books.lockIsAwaited();
     },
   ],
   [
@@ -94,14 +92,14 @@ const POINTS: readonly (readonly [name: string, arrange: (scene: Scene) => Promi
   ],
   [
     'release and reply',
-    async ({ tollgate, links, worker, job, holdAccount, accountIsWaitedFor, letAccountGo, state }) => {
+    async ({ tollgate, links, worker, job, holdAccounts, letAccountsGo, state }) => {
       await tollgate.send(job);
       const held = await worker.dispatched(job.id);
-      await holdAccount();
+      await holdAccounts();
       await worker.finish(held);
-      await accountIsWaitedFor();
+      await tollgate.books.lockIsAwaited();
       links.amqp.freeze();
-      await letAccountGo();
+      await letAccountsGo();
       await state('succeeded');
       await tollgate.slotsAreFree();
     },
@@ -162,12 +160,12 @@ await t.test('a daemon that dies between', async (all) => {
   await tollgate.addNode('n1');
   let daemon = await tollgate.startChildDaemon(all);
   const worker = await tollgate.startHandWorker('n1', 8);
-  const other = books.another();
-  all.after(() => other.close());
-  const blocked =
-    "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+  let letGo: (() => Promise<void>) | null = null;
+  const letAccountsGo = async () => {
+    await letGo?.();
+    letGo = null;
+  };
 
-  const letAccountGo = async () => void (await other.sql('commit'));
   for (const [name, arrange] of POINTS) {
     await all.test(name, async (t) => {
       const job = tollgate.job();
@@ -176,20 +174,17 @@ await t.test('a daemon that dies between', async (all) => {
         links,
         worker,
         job,
-        holdAccount: async () => {
-          await other.sql('begin');
-          await other.sql("select from credits.accounts where kind = 'customer' for update");
+        holdAccounts: async () => {
+          ({ letGo } = await books.holdAccounts());
         },
-        accountIsWaitedFor: () =>
-          until(async () => (await books.sql(blocked)).length > 0, 'a wait for the account'),
-        letAccountGo,
+        letAccountsGo,
         state: (wanted) =>
           until(async () => (await books.job(job.id))?.state === wanted, `the job to be ${wanted}`),
       };
       await warmUp(tollgate, worker);
       await arrange(scene);
       await daemon.kill();
-      await letAccountGo();
+      await letAccountsGo();
       // What stood in the frozen links dies with the process, instead of arriving after it.
       for (const link of Object.values(links)) link.cut();
       for (const link of Object.values(links)) link.heal();

@@ -2,6 +2,7 @@ import { type Document, MongoClient, UUID } from 'mongodb';
 import { Pool } from 'pg';
 import { isUuidV7 } from '../../src/ids.ts';
 import type { TestServers } from './servers.ts';
+import { until } from './until.ts';
 
 /** One account's counters beside what its transfers add up to, in micro-credits as text. */
 export interface AccountFigures {
@@ -36,9 +37,24 @@ export class Books {
     this.#mongo = new MongoClient(servers.mongoUrl);
   }
 
-  /** A second connection to the same stores, to hold a transaction on; the caller closes it. */
-  another(): Books {
-    return new Books(this.#servers);
+  /** Holds the rows of all accounts on a connection of its own: locks and settlements begin, and do not commit before `letGo`. */
+  async holdAccounts(): Promise<{ readonly letGo: () => Promise<void> }> {
+    const other = new Books(this.#servers);
+    await other.sql('begin');
+    await other.sql("select from credits.accounts where kind = 'customer' for update");
+    return {
+      letGo: async () => {
+        await other.sql('commit');
+        await other.close();
+      },
+    };
+  }
+
+  /** Waits until somebody stands before a row that is held. */
+  async lockIsAwaited(): Promise<void> {
+    const waiting = `select from pg_stat_activity
+                      where datname = current_database() and wait_event_type = 'Lock'`;
+    await until(async () => (await this.sql(waiting)).length > 0, 'somebody to wait for a row');
   }
 
   async close(): Promise<void> {
