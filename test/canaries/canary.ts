@@ -1,8 +1,9 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, symlinkSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { applyPatch as patchText, parsePatch } from 'diff';
 import { ROOT } from '../support/source-files.ts';
 
 /** One test: its file and its names from the outermost in. */
@@ -43,22 +44,27 @@ export function readCanaries(): Canary[] {
   });
 }
 
-/** Throws what git says unless the patch fits the files below `folder`; nothing is changed with `--check`. */
+/**
+ * Throws unless the patch fits the files below `folder`, then changes them. `'--check'` changes nothing. By a library, because a
+ * machine that runs the tests needs no git.
+ */
 export function applyPatch(canary: Canary, folder: string, ...options: readonly '--check'[]): void {
-  execFileSync('git', ['apply', ...options, canary.patch], { cwd: folder, stdio: 'pipe' });
+  for (const file of parsePatch(readFileSync(canary.patch, 'utf8'))) {
+    const path = join(folder, (file.newFileName ?? '').replace(/^b\//, ''));
+    const patched = patchText(readFileSync(path, 'utf8'), file);
+    if (patched === false) throw new Error(`${canary.name} does not fit ${file.newFileName}`);
+    if (!options.includes('--check')) writeFileSync(path, patched);
+  }
 }
+
+/** What a tree holds besides its own files. */
+const NOT_OURS: ReadonlySet<string> = new Set(['node_modules', '.git', '.tap', 'dist']);
 
 /** Copies this tree's own files into a new folder below `parent`, which shares its `node_modules`; whoever owns `parent` removes it. */
 export function copyOfTree(parent: string): string {
   const copy = mkdtempSync(join(parent, 'canary-'));
-  const listed = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], {
-    cwd: ROOT,
-  });
-  for (const file of listed.toString().split('\0')) {
-    // Git lists a file that was removed and not yet committed, too.
-    if (file === '' || !existsSync(join(ROOT, file))) continue;
-    mkdirSync(dirname(join(copy, file)), { recursive: true });
-    cpSync(join(ROOT, file), join(copy, file));
+  for (const name of readdirSync(ROOT)) {
+    if (!NOT_OURS.has(name)) cpSync(join(ROOT, name), join(copy, name), { recursive: true });
   }
   symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
   return copy;
