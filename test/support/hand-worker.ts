@@ -126,6 +126,15 @@ export class HandWorker {
     return result;
   }
 
+  /** Acknowledges dispatches that came again while it holds the attempt, as a worker does. */
+  dropRepeats(): void {
+    const seen = new Set<string>();
+    for (const one of [...this.held].toReversed()) {
+      if (seen.has(one.message.job)) this.drop(one);
+      seen.add(one.message.job);
+    }
+  }
+
   /** Forgets a dispatch and acknowledges it. */
   drop(one: HeldDispatch): void {
     one.delivery.acknowledge();
