@@ -262,3 +262,39 @@ await t.test('a bad result settles nothing and harms nobody', async (t) => {
     'the counters are what the transfers add up to',
   );
 });
+
+await t.test('whose signature is checked before it settles', async (t) => {
+  const tollgate = await world(t, {
+    workers: 0,
+    settings: { 'results.verifySampleShare': 0, 'results.verifyAmountMicro': 1_000 },
+  });
+  await tollgate.addModel('other');
+  await tollgate.addNode('n1');
+  await tollgate.addNode('n2', ['other'], 'probation');
+  const active = await tollgate.startHandWorker('n1', 4);
+  const onProbation = await tollgate.startHandWorker('n2', 4, ['other']);
+  const settles = async (model: string, worker: HandWorker, usage: ResultMessage['usage']) => {
+    const job = tollgate.job({ model, limits: { ...tollgate.job().limits, output_tokens_max: 1_000 } });
+    await tollgate.send(job);
+    const held = await worker.dispatched(job.id);
+    const good = worker.result(held.message, { usage });
+    const signature = Buffer.alloc(64).toString('base64');
+    await worker.publish({ ...good, flush: { ...good.flush, signature } });
+    const noted = async () => (await tollgate.books.traces('events', job.id)).length > 0;
+    const ended = async () => (await tollgate.books.job(job.id))?.state === 'succeeded';
+    await until(async () => (await noted()) || (await ended()), 'a verdict');
+    const isSettled = await ended();
+    await worker.finish(held, { usage });
+    t.equal((await tollgate.reply(job.id)).state, 'succeeded');
+    return isSettled;
+  };
+  const small = { input_tokens: 5, output_tokens: 3 };
+  t.equal(
+    await settles('small', active, small),
+    true,
+    'a small amount of an active node: later, in a sample',
+  );
+  t.equal(await settles('small', active, { input_tokens: 5, output_tokens: 900 }), false, 'a large amount');
+  t.equal(await settles('other', onProbation, small), false, 'a node on probation');
+  await tollgate.slotsAreFree();
+});

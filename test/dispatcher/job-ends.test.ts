@@ -89,6 +89,36 @@ await t.test('a job past its deadline ends, though its worker is alive', async (
   await tollgate.slotsAreFree();
 });
 
+await t.test(
+  'a dispatch that finds no room within its start window is given up, and its job ends',
+  async (t) => {
+    const tollgate = await world(t, {
+      workers: 0,
+      settings: {
+        'broker.nodeQueueLengthMax': 16,
+        'ledger.startWindowMs': 1_000,
+        'ledger.deadlineGraceMs': 0,
+        'ledger.statementMsMax': 400,
+        'ledger.lockWaitMsMax': 300,
+        'broker.confirmMsMax': 500,
+      },
+    });
+    await tollgate.addNode('n1');
+    await tollgate.startHandWorker('n1', 32, ['small'], { isReading: false });
+    const limits = { ...tollgate.job().limits, timeout_ms: 1_000 };
+    const jobs = Array.from({ length: 18 }, () => tollgate.job({ limits }));
+    for (const job of jobs) await tollgate.send(job);
+    for (const job of jobs) {
+      t.match(await tollgate.reply(job.id), { state: 'failed', error: { code: 'TG_JOB_OVERDUE' } });
+      t.same(await tollgate.books.transfersOf(job.id), ['lock', 'expire']);
+    }
+    const requests = await Promise.all(jobs.map((job) => tollgate.books.traces('requests', job.id)));
+    const unsent = requests.filter(([request]) => request?.['routing'].dispatched_at === null);
+    t.equal(unsent.length, 2, 'the two that the full queue refused were never dispatched');
+    await tollgate.slotsAreFree();
+  },
+);
+
 await t.test('a dispatch for an earlier session of the node is not run', async (t) => {
   const tollgate = await world(t, { workers: 0 });
   await tollgate.addNode('n1');

@@ -189,3 +189,55 @@ await t.test('a job whose node has no queue, and the answer to its end is lost',
     await until(async () => (await tollgate.books.traces(section, job.id)).length === 1, `its ${section}`);
   await tollgate.slotsAreFree();
 });
+
+await t.test('a trace that MongoDB refuses for good stops nobody', async (t) => {
+  const { tollgate } = await proxiedWorld(t);
+  await tollgate.books.refuseDocuments('requests');
+  const jobs = [1, 2].map(() => tollgate.job());
+  for (const job of jobs) t.equal((await tollgate.run(job)).state, 'succeeded');
+  for (const job of jobs) {
+    await until(async () => (await tollgate.books.traces('attempts', job.id)).length === 1, 'the attempt');
+    t.same(await tollgate.books.traces('requests', job.id), []);
+  }
+  await tollgate.slotsAreFree();
+});
+
+await t.test(
+  'a node that is registered while the broker is away gets its queues when it is back',
+  async (t) => {
+    const { tollgate, links } = await proxiedWorld(t);
+    links.amqp.cut();
+    await until(
+      async () => (await tollgate.metric('tollgate_dependency_up', { name: 'rabbitmq' })) === 0,
+      'the outage',
+    );
+    await tollgate.addNode('n2');
+    await tollgate.addModel('later');
+    links.amqp.heal();
+    const worker = await tollgate.startHandWorker('n2', 1, ['small']);
+    const jobs = Array.from({ length: 6 }, () => tollgate.job());
+    for (const job of jobs) await tollgate.send(job);
+    await worker.finish(await until(() => worker.held[0], 'a dispatch to the new node'));
+    for (const job of jobs) {
+      for (const held of worker.held.splice(0)) await worker.finish(held);
+      t.equal((await tollgate.reply(job.id)).state, 'succeeded');
+    }
+  },
+);
+
+await t.test('Redis goes while a result is settled: its slot comes free when the lease ends', async (t) => {
+  const { tollgate, links } = await proxiedWorld(t, {
+    workers: 0,
+    settings: { ...IMPATIENT, 'ledger.startWindowMs': 1_500, 'fleet.leaseTtlMs': 2_500 },
+  });
+  await tollgate.addNode('n1');
+  const worker = await tollgate.startHandWorker('n1', 2);
+  const job = tollgate.job();
+  await tollgate.send(job);
+  const held = await worker.dispatched(job.id);
+  links.redis.cut();
+  await worker.finish(held);
+  t.equal((await tollgate.reply(job.id)).state, 'succeeded', 'nobody waits for Redis');
+  links.redis.heal();
+  await provenOnce(t, tollgate, job);
+});

@@ -144,6 +144,12 @@ export class Books {
     return new Set(keys.map(String));
   }
 
+  /** Makes MongoDB refuse every document that comes to `section` from now on. */
+  async refuseDocuments(section: 'requests' | 'attempts' | 'events'): Promise<void> {
+    const validator = { never: { $exists: true } };
+    await this.#mongo.db().command({ collMod: section, validator, validationAction: 'error' });
+  }
+
   /** Every document of every collection, as text. */
   async traceText(): Promise<string> {
     const parts: string[] = [];

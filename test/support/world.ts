@@ -188,11 +188,15 @@ export class World {
     await this.models.add({ ...MODEL, name, ...change });
   }
 
-  async addNode(id: string, models: readonly string[] = ['small']): Promise<void> {
+  async addNode(
+    id: string,
+    models: readonly string[] = ['small'],
+    lifecycle: 'active' | 'probation' = 'active',
+  ): Promise<void> {
     const key = generateNodeKey();
     this.#keys.set(id, key);
     const publicKey = rawPublicKey(key);
-    await new Nodes(this.admin).register({ id, owner: 'owner', publicKey, models, lifecycle: 'active' });
+    await new Nodes(this.admin).register({ id, owner: 'owner', publicKey, models, lifecycle });
     await this.addBrokerUser(nodeUser(id));
   }
 
