@@ -41,5 +41,10 @@ function at(link: TcpProxy, url: string): string {
   const moved = new URL(url);
   moved.hostname = '127.0.0.1';
   moved.port = String(link.port);
+  if (moved.protocol === 'mongodb:') {
+    // Else the driver asks the replica set for its members and goes past the link.
+    moved.searchParams.delete('replicaSet');
+    moved.searchParams.set('directConnection', 'true');
+  }
   return moved.href;
 }
