@@ -53,7 +53,8 @@ export class PoolIntake implements WaitingRoom {
   #consumptions: Consumption[] = [];
   /** Monotonic time since which jobs have been held and none of the pool was placed; null while there is movement. */
   #heldSinceMs: number | null = null;
-  #bytes = 0;
+  /** Deliveries of the channel whose bytes are in the count: one that is answered twice gives them back once. */
+  readonly #counted = new Set<Delivery>();
   /** The change of state under way; one at a time. */
   #changing: Promise<void> | null = null;
 
@@ -86,7 +87,7 @@ export class PoolIntake implements WaitingRoom {
 
   left(arrival: Arrival): void {
     this.#deps.suspects.left(arrival.delivery);
-    if (arrival.delivery.isLive) this.#count(-arrival.delivery.body.length);
+    if (this.#counted.delete(arrival.delivery)) this.#deps.budget.add(-arrival.delivery.body.length);
   }
 
   /** A slot came free somewhere in the pool. */
@@ -116,7 +117,8 @@ export class PoolIntake implements WaitingRoom {
   }
 
   #receive(delivery: Delivery, priority: Priority): void {
-    this.#count(delivery.body.length);
+    this.#counted.add(delivery);
+    this.#deps.budget.add(delivery.body.length);
     this.#deps.metrics.jobsReceived(1);
     if (delivery.redelivered) this.#deps.metrics.redelivered(1);
     this.#deps.suspects.pass(delivery, (isPoison) => this.#take(delivery, priority, isPoison));
@@ -206,7 +208,8 @@ export class PoolIntake implements WaitingRoom {
     this.#consumptions = [];
     this.#state = 'paused';
     for (const { delivery } of this.#inOrder().take(this.held)) this.#deps.suspects.left(delivery);
-    this.#count(-this.#bytes);
+    for (const { body } of this.#counted) this.#deps.budget.add(-body.length);
+    this.#counted.clear();
   }
 
   async #pause(): Promise<void> {
@@ -223,10 +226,5 @@ export class PoolIntake implements WaitingRoom {
       this.left(arrival);
       this.#deps.suspects.handedBack(arrival.delivery);
     }
-  }
-
-  #count(bytes: number): void {
-    this.#bytes += bytes;
-    this.#deps.budget.add(bytes);
   }
 }

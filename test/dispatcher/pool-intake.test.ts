@@ -177,6 +177,16 @@ await t.test('too many bytes in hand pause the pool, and their answers open it a
   t.equal(intake.state, 'open');
 });
 
+await t.test('an arrival that is answered twice gives its bytes back once', async (t) => {
+  const { intake, open, deliver, offered, budget } = setUp();
+  await open();
+  deliver();
+  const { body } = deliver();
+  const [first] = offered;
+  if (first) for (let i = 0; i < 2; i++) intake.left(first);
+  t.equal(budget.bytes, body.length, 'those of the other are still counted');
+});
+
 await t.test('a lost channel forgets what was held: the broker brings it again', async (t) => {
   const { intake, open, deliver, offered, gone, budget } = setUp();
   await open();
