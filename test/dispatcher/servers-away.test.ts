@@ -241,3 +241,31 @@ await t.test('Redis goes while a result is settled: its slot comes free when the
   links.redis.heal();
   await provenOnce(t, tollgate, job);
 });
+
+await t.test('MongoDB away and the spool full: jobs stay with the broker, and nothing is lost', async (t) => {
+  const { tollgate, links } = await proxiedWorld(t, {
+    settings: { 'broker.spoolBytesMax': 65_536, 'traces.spoolDrainMs': 100, 'line.stageRetryMs': 500 },
+  });
+  links.mongo.cut();
+  const content = 'x'.repeat(20_000);
+  const jobs = Array.from({ length: 20 }, () =>
+    tollgate.job({ input: { messages: [{ role: 'user', content }] } }),
+  );
+  for (const job of jobs) await tollgate.send(job);
+  const failures = () => tollgate.metric('tollgate_stage_failures_total', { stage: 'trace_request' });
+  await until(async () => (await failures()) >= 3, 'the traces to find no place');
+  await until(
+    async () => (await tollgate.metric('tollgate_jobs_redelivered_total')) >= 3,
+    'jobs to come again',
+  );
+  links.mongo.heal();
+  for (const job of jobs) await provenOnce(t, tollgate, job);
+  await until(
+    async () => (await tollgate.metric('tollgate_jobs_in_flight')) === 0,
+    'nothing to be in flight',
+  );
+  await until(
+    async () => (await tollgate.metric('tollgate_held_bytes')) === 0,
+    'no byte to be left in the count',
+  );
+});
