@@ -1,31 +1,13 @@
 import t from 'tap';
-import type { Test } from 'tap';
-import type { JobMessage } from '../../src/contracts/job.ts';
-import type { ReplyMessage } from '../../src/contracts/reply.ts';
 import { nodeQueue } from '../../src/contracts/names.ts';
 import { proxiedWorld } from '../support/proxied-world.ts';
 import { until } from '../support/until.ts';
-import type { World } from '../support/world.ts';
+import { provenOnce } from './proven-once.ts';
 
 /** A link breaks while a job stands between two stages: the job still ends once and is charged once. */
 
 /** Short limits, so that a call that gets no answer is given up soon. */
 const IMPATIENT = { 'ledger.statementMsMax': 400, 'ledger.lockWaitMsMax': 300, 'broker.confirmMsMax': 500 };
-
-/** The job ended well, its lock was captured once, its trace is whole, and nothing of it is left in Redis. */
-async function provenOnce(t: Test, tollgate: World, job: JobMessage): Promise<ReplyMessage> {
-  const reply = await tollgate.reply(job.id, 30_000);
-  t.equal(reply.state, 'succeeded', JSON.stringify(reply.error));
-  t.same(await tollgate.books.transfersOf(job.id), ['lock', 'capture']);
-  const traced = async () => [
-    (await tollgate.books.traces('requests', job.id)).length,
-    (await tollgate.books.traces('attempts', job.id)).length,
-  ];
-  await until(async () => (await traced()).every((count) => count === 1), 'the trace', { timeoutMs: 20_000 });
-  await tollgate.slotsAreFree();
-  for (const { counted, computed } of await tollgate.books.accounts()) t.equal(counted, computed);
-  return reply;
-}
 
 await t.test('a job whose lock cannot be committed stays with the broker and runs later', async (t) => {
   const { tollgate, links } = await proxiedWorld(t, { settings: { ...IMPATIENT, 'line.stageRetryMs': 100 } });
@@ -141,21 +123,6 @@ await t.test('Redis goes while jobs come: they run when it is back, also if it i
   for (const job of jobs) await provenOnce(t, tollgate, job);
 });
 
-await t.test('MongoDB goes: jobs end all the same, and their traces follow', async (t) => {
-  const { tollgate, links } = await proxiedWorld(t, {
-    settings: { 'traces.writeMsMax': 500, 'traces.spoolDrainMs': 100 },
-  });
-  links.mongo.cut();
-  const jobs = [1, 2, 3].map(() => tollgate.job());
-  for (const job of jobs) t.equal((await tollgate.run(job)).state, 'succeeded');
-  await until(
-    async () => (await tollgate.metric('tollgate_trace_documents_spooled_total')) === 6,
-    'a request and an attempt of each in the spool',
-  );
-  links.mongo.heal();
-  for (const job of jobs) await provenOnce(t, tollgate, job);
-});
-
 await t.test('a full node queue: what is nacked is sent again as soon as there is room', async (t) => {
   const { tollgate } = await proxiedWorld(t, { workers: 0, settings: { 'broker.nodeQueueLengthMax': 16 } });
   await tollgate.addNode('n1');
@@ -187,18 +154,6 @@ await t.test('a job whose node has no queue, and the answer to its end is lost',
   t.same(await tollgate.books.transfersOf(job.id), ['lock', 'void']);
   for (const section of ['requests', 'attempts'] as const)
     await until(async () => (await tollgate.books.traces(section, job.id)).length === 1, `its ${section}`);
-  await tollgate.slotsAreFree();
-});
-
-await t.test('a trace that MongoDB refuses for good stops nobody', async (t) => {
-  const { tollgate } = await proxiedWorld(t);
-  await tollgate.books.refuseDocuments('requests');
-  const jobs = [1, 2].map(() => tollgate.job());
-  for (const job of jobs) t.equal((await tollgate.run(job)).state, 'succeeded');
-  for (const job of jobs) {
-    await until(async () => (await tollgate.books.traces('attempts', job.id)).length === 1, 'the attempt');
-    t.same(await tollgate.books.traces('requests', job.id), []);
-  }
   await tollgate.slotsAreFree();
 });
 
@@ -240,32 +195,4 @@ await t.test('Redis goes while a result is settled: its slot comes free when the
   t.equal((await tollgate.reply(job.id)).state, 'succeeded', 'nobody waits for Redis');
   links.redis.heal();
   await provenOnce(t, tollgate, job);
-});
-
-await t.test('MongoDB away and the spool full: jobs stay with the broker, and nothing is lost', async (t) => {
-  const { tollgate, links } = await proxiedWorld(t, {
-    settings: { 'broker.spoolBytesMax': 65_536, 'traces.spoolDrainMs': 100, 'line.stageRetryMs': 500 },
-  });
-  links.mongo.cut();
-  const content = 'x'.repeat(20_000);
-  const jobs = Array.from({ length: 20 }, () =>
-    tollgate.job({ input: { messages: [{ role: 'user', content }] } }),
-  );
-  for (const job of jobs) await tollgate.send(job);
-  const failures = () => tollgate.metric('tollgate_stage_failures_total', { stage: 'trace_request' });
-  await until(async () => (await failures()) >= 3, 'the traces to find no place');
-  await until(
-    async () => (await tollgate.metric('tollgate_jobs_redelivered_total')) >= 3,
-    'jobs to come again',
-  );
-  links.mongo.heal();
-  for (const job of jobs) await provenOnce(t, tollgate, job);
-  await until(
-    async () => (await tollgate.metric('tollgate_jobs_in_flight')) === 0,
-    'nothing to be in flight',
-  );
-  await until(
-    async () => (await tollgate.metric('tollgate_held_bytes')) === 0,
-    'no byte to be left in the count',
-  );
 });
