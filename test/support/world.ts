@@ -151,6 +151,12 @@ export class World {
     return daemon;
   }
 
+  /** The process that `startChildDaemon` started last. */
+  get childDaemon(): ChildDaemon {
+    if (!(this.daemon instanceof ChildDaemon)) throw new Error('the daemon runs in this process');
+    return this.daemon;
+  }
+
   async stopDaemon(): Promise<void> {
     await this.daemon?.stop();
     this.daemon = null;
