@@ -11,6 +11,9 @@ export interface SuspectCounts {
   clear(queue: string, digest: string): Promise<void>;
 }
 
+/** A process that still turns this long after it took a suspect was not killed by it, in milliseconds. */
+const SURVIVED_MS = 1_000;
+
 /** Most messages remembered as handed back; beyond it they are merely slower. */
 const CLEARED_MAX = 100_000;
 
@@ -26,7 +29,7 @@ interface Suspect {
 /**
  * Finds the message that kills coordinators. For a while after a start, deliveries marked redelivered are let through one at a
  * time, each counted before and cleared once it left the line unharmed. One that was counted `suspectTriesMax` times was in
- * hand at every one of those deaths and is dead-lettered unread. Fresh deliveries pass at once.
+ * hand at every one of those deaths and is dead-lettered unread. None holds up the others longer than `SURVIVED_MS`. Fresh deliveries pass at once.
  *
  * Every start counts as unclean, because a process that was killed cannot say so; after a clean stop the few handed back
  * cost some milliseconds each. Without Redis nobody is suspected. Source: design [19].
@@ -91,6 +94,7 @@ export class Suspects {
     const isPoison = tries > this.#bounds.suspectTriesMax;
     if (isPoison) this.#log.error({ queue: delivery.queue, tries, digest }, 'poison is dead-lettered');
     go(isPoison);
+    setTimeout(() => this.left(delivery), SURVIVED_MS).unref();
   }
 
   async #count(queue: string, digest: string): Promise<number> {
