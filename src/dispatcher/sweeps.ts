@@ -7,6 +7,7 @@ import type { TraceSink } from '../traces/types.ts';
 import type { FleetRegistry, LeaseUpkeep, SlotLeases } from '../workers/types.ts';
 import { endedWithoutResult } from './documents.ts';
 import { addressed, failureReply, type Replier } from './replies.ts';
+import { writeDocuments } from './trace.ts';
 
 /** What the sweeps touch. */
 export interface SweepsDeps {
@@ -171,17 +172,31 @@ export class Sweeps implements Service {
 
   /** Reply, slot, trace, then the mark is cleared: a crash in between does it again. */
   async #payReplies(): Promise<void> {
-    const { ledger, slots, replier, traces, bounds } = this.#deps;
+    const { ledger, replier, traces, log, bounds } = this.#deps;
     const owed = await ledger.owedReplies(bounds.batchJobsMax);
     if (owed.length === 0) return;
     const replies = owed.map(replyOf);
     const sent = await replier.send(replies.filter((reply) => reply !== null));
     if (sent.includes(false)) return;
-    await slots.releaseBatch(
-      owed.filter(hasWorker).map(({ jobId, attempt, node, session }) => ({ jobId, attempt, node, session })),
-    );
-    await traces.writeAttempts(owed.map(endedWithoutResult));
+    await this.#release(owed);
+    await writeDocuments({ requests: [], attempts: owed.map(endedWithoutResult), events: [] }, traces, log);
     await ledger.clearOwed(owed.map((job) => job.jobId));
+  }
+
+  /** Without Redis slots come free when their leases end: no reason to pay a reply again with every sweep until it is back. */
+  async #release(ended: readonly EndedJob[]): Promise<void> {
+    const leases = ended
+      .filter(hasWorker)
+      .map(({ jobId, attempt, node, session }) => ({ jobId, attempt, node, session }));
+    try {
+      await this.#deps.slots.releaseBatch(leases);
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+      this.#deps.log.warn(
+        { slots: leases.length, reason: error.message },
+        'slots left to the end of their lease',
+      );
+    }
   }
 
   async *#walk(): AsyncGenerator<readonly OpenAttempt[]> {
