@@ -196,3 +196,20 @@ await t.test('Redis goes while a result is settled: its slot comes free when the
   links.redis.heal();
   await provenOnce(t, tollgate, job);
 });
+
+await t.test('Redis away while a reply is owed: it is sent once', async (t) => {
+  const { tollgate, links } = await proxiedWorld(t, {
+    workers: 0,
+    settings: { ...IMPATIENT, 'ledger.startWindowMs': 1_000, 'ledger.deadlineGraceMs': 0 },
+  });
+  await tollgate.addNode('n1');
+  const worker = await tollgate.startHandWorker('n1', 2);
+  const job = tollgate.job({ limits: { ...tollgate.job().limits, timeout_ms: 1_000 } });
+  await tollgate.send(job);
+  await worker.dispatched(job.id);
+  links.redis.cut();
+  t.match(await tollgate.reply(job.id), { state: 'failed', error: { code: 'TG_JOB_OVERDUE' } });
+  await until(async () => (await tollgate.books.job(job.id))?.reply_owed === false, 'the debt to be paid');
+  t.equal(tollgate.client.repliesTo(job.id).length, 1);
+  links.redis.heal();
+});

@@ -32,6 +32,24 @@ await t.test('a trace that MongoDB refuses for good stops nobody', async (t) => 
   await tollgate.slotsAreFree();
 });
 
+await t.test('what the sweep and the fleet have to tell may be refused for good, too', async (t) => {
+  const { tollgate } = await proxiedWorld(t, { workers: 0 });
+  await tollgate.addNode('n1');
+  const worker = await tollgate.startHandWorker('n1', 2);
+  await tollgate.books.refuseDocuments('attempts');
+  await tollgate.books.refuseDocuments('events');
+  const lost = tollgate.job();
+  await tollgate.send(lost);
+  await worker.dispatched(lost.id);
+  await worker.sayAsFleet(Buffer.from('no fleet message'));
+  worker.fallSilent();
+  t.match(await tollgate.reply(lost.id), { state: 'failed', error: { code: 'TG_WORKER_LOST' } });
+  await until(async () => (await tollgate.books.job(lost.id))?.reply_owed === false, 'the reply to be paid');
+  await tollgate.addNode('n2');
+  await tollgate.startWorker('n2', 2);
+  t.equal((await tollgate.run(tollgate.job())).state, 'succeeded', 'the daemon goes on');
+});
+
 await t.test('MongoDB away and the spool full: jobs stay with the broker, and nothing is lost', async (t) => {
   const { tollgate, links } = await proxiedWorld(t, {
     settings: { 'broker.spoolBytesMax': 65_536, 'traces.spoolDrainMs': 100, 'line.stageRetryMs': 500 },

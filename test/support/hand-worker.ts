@@ -71,6 +71,17 @@ export class HandWorker {
     }, `the queue of ${node}`);
   }
 
+  /** Publishes anything to the fleet as this node. */
+  sayAsFleet(body: Buffer): Promise<PublishOutcome> {
+    return this.#broker.publisher.publish({
+      exchange: EXCHANGE.fleet,
+      routingKey: 'heartbeat',
+      body,
+      messageId: newUuidV7(),
+      mandatory: true,
+    });
+  }
+
   /** Falls silent without a word, as a machine does that lost its power. */
   fallSilent(): void {
     this.#voice.stop();
