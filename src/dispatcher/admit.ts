@@ -27,6 +27,9 @@ export type Admission =
 /** A value, or the admission that ends the question. */
 type Step<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly no: Admission };
 
+/** Version, trace, parent, flags. Source: W3C Trace Context §3.2. */
+const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
+
 const parseJob = parserOf(JobMessage);
 const checkChatInput = checkerOf(ChatInput, 'input');
 
@@ -83,7 +86,8 @@ export function admit(arrival: Arrival, deps: AdmitDeps): Admission {
     kind: 'chat' as const,
     replyTo: delivery.replyTo,
     correlationId: delivery.correlationId,
-    traceparent: delivery.traceparent,
+    // Anything else is not a trace's, and would be kept in PostgreSQL at any length.
+    traceparent: TRACEPARENT.test(delivery.traceparent ?? '') ? delivery.traceparent : null,
   };
   const model = deps.directory.model(job.model) ?? null;
   const known = { arrival, job, account, publisher: sender, model, identity };
@@ -131,6 +135,10 @@ function envelopeFault(arrival: Arrival, job: ChatJob): Admission | null {
   const { delivery, source } = arrival;
   if (delivery.messageId !== job.id)
     return out('TG_JOB_KEY_MISMATCH', 'message_id', 'set message_id to the id of the job');
+  // PostgreSQL keeps it until the answer goes out, and no text there may hold a zero byte.
+  if (delivery.correlationId?.includes('\0')) {
+    return out('TG_MESSAGE_INVALID', 'correlation_id', 'without zero bytes');
+  }
   const key = source === 'expired' ? (delivery.deathRoutingKey ?? delivery.routingKey) : delivery.routingKey;
   if (key !== jobKey(job.model, job.priority)) {
     return out('TG_JOB_KEY_MISMATCH', 'routing_key', 'publish with <model>.<priority>');

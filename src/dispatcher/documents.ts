@@ -23,7 +23,7 @@ export function requestDocument(
     receivedAtMs,
     body: arrival.delivery.body,
     routing,
-    traceparent: arrival.delivery.traceparent,
+    traceparent: known.identity.traceparent,
   };
 }
 
