@@ -71,7 +71,7 @@ async function proveRefused(t: Test, { tollgate, deadLetters }: Tools, bad: BadJ
     const letter = await until(() => deadLetters.find((one) => one.body.equals(body)), 'the dead letter');
     t.match(letter, { reason: code, field, sender: sender ?? '' });
   } else {
-    const { error, state, charged_micro } = await client.reply(correlationId);
+    const { error, state, charged_micro } = await client.reply(bad.envelope?.correlationId ?? correlationId);
     t.match({ state, charged_micro, ...error }, { state: ends, charged_micro: 0, code, field });
   }
   await until(async () => (await counted()) === countedBefore + 1, `${code} to be counted`);
@@ -307,6 +307,13 @@ async function misaddressed(tollgate: World): Promise<BadJob[]> {
       ends: 'dead',
     },
     {
+      name: 'a correlation_id with a zero byte',
+      code: 'TG_MESSAGE_INVALID',
+      field: 'correlation_id',
+      body: tollgate.job(),
+      envelope: { correlationId: `a${String.fromCodePoint(0)}b` },
+    },
+    {
       name: 'a message_id that is not the id',
       code: 'TG_JOB_KEY_MISMATCH',
       field: 'message_id',
@@ -373,6 +380,24 @@ await t.test('a bad job is answered with its code and its field, and harms nobod
       body,
       ends: 'expired',
     });
+  });
+
+  await t.test('a traceparent that is none is left out, and a good one is kept', async (t) => {
+    const good = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+    for (const [traceparent, kept] of [
+      [good, good],
+      [`${good}\0`, null],
+      ['x'.repeat(20_000), null],
+    ] as const) {
+      const job = tollgate.job();
+      await tollgate.send(job, { headers: { traceparent } });
+      t.equal((await tollgate.reply(job.id)).state, 'succeeded');
+      const [row] = await tollgate.books.sql<{ traceparent: string | null }>(
+        'select traceparent from jobs.jobs where id = $1',
+        [job.id],
+      );
+      t.equal(row?.traceparent, kept);
+    }
   });
 
   await t.test("our own reply, turned back into `jobs` by its reader's queue", async (t) => {
