@@ -145,6 +145,7 @@ export function admittedFault(input: Input, known: Known): string | null {
 function claimOf(result: ResultMessage): string {
   const { job, attempt, node, session, model_version, status, usage, timing } = result;
   const content = result.output?.text ?? result.error?.code;
+  const tokens = [usage.input_tokens, usage.output_tokens];
   return JSON.stringify([
     job,
     attempt,
@@ -152,7 +153,7 @@ function claimOf(result: ResultMessage): string {
     session,
     model_version,
     status,
-    usage,
+    tokens,
     timing.total_ms,
     content,
   ]);
