@@ -6,7 +6,9 @@ import type { Config } from './config-schema.ts';
 import { digestKeyOf } from './contracts/canonical.ts';
 import { QUEUE } from './contracts/names.ts';
 import { ByteBudget } from './dispatcher/byte-budget.ts';
+import { CancelIntake } from './dispatcher/cancel-intake.ts';
 import { deadLetter } from './dispatcher/dead-letter.ts';
+import { FailureOwner } from './dispatcher/failure-owner.ts';
 import { FleetConsumer } from './dispatcher/fleet-consumer.ts';
 import { JobLine } from './dispatcher/job-line.ts';
 import { NodeQueues } from './dispatcher/node-queues.ts';
@@ -18,9 +20,12 @@ import { StageRunner } from './dispatcher/stage-runner.ts';
 import { Suspects } from './dispatcher/suspects.ts';
 import { Sweeps } from './dispatcher/sweeps.ts';
 import { refusal, StoreError } from './errors.ts';
+import { AttemptsPg } from './ledger/attempts.ts';
+import { CancellationsPg } from './ledger/cancellations.ts';
 import { CreditLocksPg } from './ledger/credit-locks.ts';
 import { SettlementsPg } from './ledger/settlements.ts';
 import { SweepsPg } from './ledger/sweeps.ts';
+import { RetryAlarmClock } from './maintenance/retry-alarms.ts';
 import { DirectoryPg } from './network/directory.ts';
 import { exposeGauges, healthChecks } from './observe.ts';
 import { Health } from './ops/health.ts';
@@ -73,11 +78,13 @@ export async function runDaemon(
       { name: 'http', service: http },
       ...stores.services,
       { name: 'replies', service: onlyStop(() => parts.replier.close()) },
+      { name: 'retry alarms', service: parts.alarms },
       { name: 'results', service: parts.results },
       { name: 'node queues', service: parts.nodeQueues },
       { name: 'fleet', service: parts.fleet },
       { name: 'sweeps', service: parts.sweeps },
       { name: 'job line', service: onlyStop(() => parts.line.stop()) },
+      { name: 'cancellations', service: parts.cancels },
       { name: 'unroutable jobs', service: parts.unroutable },
       { name: 'expired jobs', service: parts.expired },
       { name: 'pools', service: parts.pools },
@@ -160,11 +167,18 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
   const slots = new RedisSlotLeases(redis);
   const registry = new RedisFleetRegistry(redis, config.fleet, () => fleet.isListening);
   const locks = new CreditLocksPg(config.ledger, log, stores.dispatcherDb);
+  const attempts = new AttemptsPg(config.ledger, log, stores.dispatcherDb);
   const settlements = new SettlementsPg(log, stores.settlerDb);
   const ledger = new SweepsPg(stores.dispatcherDb);
   const stages = new StageRunner(clock, log, metrics, config.line);
   const replier = new Replier({ publisher, traces, bounds: config.line, clock, log, metrics });
-  const shared = { clock, log, metrics, directory, slots, traces, replier, stages, publisher, broker };
+  const alarms = new RetryAlarmClock({ servers: config.servers, fleet: config.fleet, publisher, log });
+  const failures = new FailureOwner({
+    ...{ attempts, alarms, slots, traces, publisher, log, metrics },
+    bounds: config.retries,
+    random: Math.random,
+  });
+  const shared = { clock, log, metrics, directory, slots, traces, replier, stages, publisher, broker, failures };
   const digestKey = digestKeyOf(config.secrets.digestKey);
   const { topology } = broker;
   const nodeQueues = new NodeQueues({
@@ -173,7 +187,11 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
     declareNode: (node) => topology.declareNode(node),
     forgetNode: (node) => topology.forgetNode(node),
   });
-  const line = new JobLine({ ...shared, bounds: config.line, digestKey, locks, traceStore, nodeQueues });
+  const line = new JobLine({
+    ...shared,
+    bounds: { ...config.line, ...config.retries },
+    ...{ digestKey, locks, attempts, traceStore, nodeQueues },
+  });
   const budget = new ByteBudget(config.line.heldBytesMax);
   const declarePool = (pool: string) => broker.topology.declarePool(pool);
   const suspects = new Suspects(new RedisSuspectCounts(redis), config.line, clock, log);
@@ -189,12 +207,12 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
   const sweeps = new Sweeps({
     ...shared,
     ledger,
-    locks,
     registry,
-    isListening: () => fleet.isListening,
+    isListening: () => fleet.isListening && results.isListening,
     leases: slots,
-    bounds: { ...config.sweeps, lostAfterMs: config.fleet.lostAfterMs },
+    bounds: { ...config.fleet, ...config.retries, ...config.sweeps },
   });
+  const cancellations = new CancellationsPg(stores.dispatcherDb);
   const health = new Health(config.http, clock, healthChecks(stores, registry, fleet));
   exposeGauges(metrics, stores, { line, results, pools, budget, replier, sweeps });
   return {
@@ -203,7 +221,9 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
     results,
     fleet,
     sweeps,
+    cancels: new CancelIntake({ ...shared, cancellations, bounds: config.line }),
     replier,
+    alarms,
     stages,
     health,
     nodeQueues,

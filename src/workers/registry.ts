@@ -39,7 +39,7 @@ export class RedisFleetRegistry implements FleetRegistry {
       message.slots_in_use,
       [...new Set(pools)].join(' '),
       message.warm_models.filter((model) => pools.includes(model)).join(' '),
-      ...message.leases.flatMap(({ job, attempt }) => [job, attempt]),
+      ...message.leases.flatMap(({ job, attempt, tokens }) => [job, attempt, tokens ?? -1]),
     ]);
     return toOutcome(reply);
   }
