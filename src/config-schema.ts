@@ -154,9 +154,19 @@ export const ConfigSchema = section({
     ),
   }),
   retries: section({
-    delayMsMin: int(250, 1, 60_000, 'Pause before the second retry of a job; doubles with each, half of it random.'),
+    delayMsMin: int(
+      250,
+      1,
+      60_000,
+      'Pause before the second retry of a job; doubles with each, half of it random.',
+    ),
     delayMsMax: int(30_000, 1, 3_600_000, 'Longest such pause.'),
-    firstTokenMs: int(60_000, 100, 3_600_000, 'From the start of an attempt to its first token; then another node is asked.'),
+    firstTokenMs: int(
+      60_000,
+      100,
+      3_600_000,
+      'From the start of an attempt to its first token; then another node is asked.',
+    ),
   }),
   fleet: section({
     heartbeatMs: int(5_000, 100, 60_000, 'How often a worker speaks.'),

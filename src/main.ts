@@ -174,11 +174,29 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
   const replier = new Replier({ publisher, traces, bounds: config.line, clock, log, metrics });
   const alarms = new RetryAlarmClock({ servers: config.servers, fleet: config.fleet, publisher, log });
   const failures = new FailureOwner({
-    ...{ attempts, alarms, slots, traces, publisher, log, metrics },
+    attempts,
+    alarms,
+    slots,
+    traces,
+    publisher,
+    log,
+    metrics,
     bounds: config.retries,
     random: Math.random,
   });
-  const shared = { clock, log, metrics, directory, slots, traces, replier, stages, publisher, broker, failures };
+  const shared = {
+    clock,
+    log,
+    metrics,
+    directory,
+    slots,
+    traces,
+    replier,
+    stages,
+    publisher,
+    broker,
+    failures,
+  };
   const digestKey = digestKeyOf(config.secrets.digestKey);
   const { topology } = broker;
   const nodeQueues = new NodeQueues({
@@ -190,7 +208,11 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
   const line = new JobLine({
     ...shared,
     bounds: { ...config.line, ...config.retries },
-    ...{ digestKey, locks, attempts, traceStore, nodeQueues },
+    digestKey,
+    locks,
+    attempts,
+    traceStore,
+    nodeQueues,
   });
   const budget = new ByteBudget(config.line.heldBytesMax);
   const declarePool = (pool: string) => broker.topology.declarePool(pool);

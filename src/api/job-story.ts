@@ -163,7 +163,8 @@ function work(trace: Trace | null, last: AttemptDocument | null): Fact[] {
   else if (routing)
     told.push([`attempt ${routing.attempt}`, `on ${routing.node}, session ${routing.session}`]);
   if (routing) told.push(['why there', reasonOf(routing)]);
-  if (route && route.model !== trace?.request.model) told.push(['fallback', `${route.model}, which the job allows`]);
+  if (route && route.model !== trace?.request.model)
+    told.push(['fallback', `${route.model}, which the job allows`]);
   if (trace) told.push(['waited', waits(trace, last?.result ?? null)]);
   if (last?.result) told.push(['tokens', tokensOf(last.result)]);
   return told;

@@ -67,7 +67,7 @@ export function submitCommand(): Command {
       import('../ops/log.ts'),
     ]);
     const sentMs = performance.now();
-    const reply = await sendJob(config, url, user, job, createLog({ level: 'error' }, 2));
+    const reply = await sendJob({ config, url, user, log: createLog({ level: 'error' }, 2) }, job);
     output.result({ ...reply, job: job.id }, reply.output?.text ?? '');
     output.progress(summary(reply, job.id, performance.now() - sentMs));
     if (reply.state === 'succeeded') return EXIT.ok;
@@ -76,7 +76,7 @@ export function submitCommand(): Command {
 }
 
 /** The publisher that a broker URL logs in as: `p-<name>`. */
-function userOf(url: string): string {
+export function userOf(url: string): string {
   if (!URL.canParse(url))
     usageFault('--amqp', 'expects amqp://user:password@host:port/vhost, as account create prints it');
   const user = decodeURIComponent(new URL(url).username);

@@ -25,7 +25,9 @@ export type Admission =
   | { readonly kind: 'unknown'; readonly outcome: Outcome };
 
 /** A value, or the admission that ends the question. */
-export type Step<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly no: Admission };
+export type Step<T> =
+  | { readonly ok: true; readonly value: T }
+  | { readonly ok: false; readonly no: Admission };
 
 /** Version, trace, parent, flags. Source: W3C Trace Context §3.2. */
 const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
@@ -62,7 +64,9 @@ export function admit(arrival: Arrival, deps: AdmitDeps): Admission {
   const identified = identifySender(arrival, deps.directory);
   if (!identified.ok) return identified.no;
   const sender = identified.value;
-  const read = arrival.parsed ? { ok: true as const, value: arrival.parsed } : parseBody(arrival.delivery.body);
+  const read = arrival.parsed
+    ? { ok: true as const, value: arrival.parsed }
+    : parseBody(arrival.delivery.body);
   if (!read.ok) return read.no;
   const job = read.value;
   arrival.parsed = job;

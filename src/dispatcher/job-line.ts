@@ -285,7 +285,8 @@ export class JobLine {
    * the next try would find the fence moved and nobody would know by whom.
    */
   async #giveUp(batch: Batch, failed: DispatchedBatch['failed']): Promise<Exit[]> {
-    for (const { locked, why } of failed) if (why === 'returned') this.#deps.nodeQueues.declareAgain(locked.node);
+    for (const { locked, why } of failed)
+      if (why === 'returned') this.#deps.nodeQueues.declareAgain(locked.node);
     const attempts = failed.map(({ locked, why }) => ({
       jobId: locked.admitted.jobId,
       attempt: locked.attempt,

@@ -53,7 +53,10 @@ function ask(attempts: readonly Attempt[], slots: SlotLeases, isChoosy: boolean)
 }
 
 /** The fallbacks in their order, then the nodes that were tried. One call each: this is rare, and never for a first attempt. */
-async function askFurther(one: Resumed, { slots, directory }: ReserveDeps): Promise<[Resumed, ReserveAnswer]> {
+async function askFurther(
+  one: Resumed,
+  { slots, directory }: ReserveDeps,
+): Promise<[Resumed, ReserveAnswer]> {
   const fallbacks = (one.job.fallbacks ?? [])
     .map((name) => directory.model(name))
     .filter((version): version is ModelVersion => version !== undefined && mayRun(one, version));
@@ -82,5 +85,7 @@ function costMicro(
   { inputPriceMicro, outputPriceMicro }: ModelVersion,
 ): bigint {
   if (inputPriceMicro === null || outputPriceMicro === null) return 2n ** 62n;
-  return BigInt(limits.input_tokens_max) * inputPriceMicro + BigInt(limits.output_tokens_max) * outputPriceMicro;
+  return (
+    BigInt(limits.input_tokens_max) * inputPriceMicro + BigInt(limits.output_tokens_max) * outputPriceMicro
+  );
 }

@@ -23,13 +23,7 @@ import {
   resultReply,
   retriedDocument,
 } from './result-documents.ts';
-import {
-  giveUp,
-  type IdleResult,
-  type RetriedResult,
-  type SettledResult,
-  settle,
-} from './settle.ts';
+import { giveUp, type IdleResult, type RetriedResult, type SettledResult, settle } from './settle.ts';
 import { anyLive, type StageRunner } from './stage-runner.ts';
 import type { Suspects } from './suspects.ts';
 import { NO_DOCUMENTS, writeDocuments } from './trace.ts';
