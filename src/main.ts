@@ -160,63 +160,50 @@ function connectStores(config: Config, clock: Clock, log: Log, metrics: Promethe
   };
 }
 
-/** The lines, the intakes and the sweeps, wired to their stores. */
-function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMetrics, stores: Stores) {
-  const { directory, broker, redis, traces, traceStore } = stores;
+/** What several parts are handed: the slots, the runner of stages, the replies, and the owner of failure with its alarm clock. */
+function sharedParts(config: Config, clock: Clock, log: Log, metrics: PrometheusMetrics, stores: Stores) {
+  const { directory, broker, redis, traces, traceStore, dispatcherDb } = stores;
   const { publisher } = broker;
   const slots = new RedisSlotLeases(redis);
-  const registry = new RedisFleetRegistry(redis, config.fleet, () => fleet.isListening);
-  const locks = new CreditLocksPg(config.ledger, log, stores.dispatcherDb);
-  const attempts = new AttemptsPg(config.ledger, log, stores.dispatcherDb);
-  const settlements = new SettlementsPg(log, stores.settlerDb);
-  const ledger = new SweepsPg(stores.dispatcherDb);
   const stages = new StageRunner(clock, log, metrics, config.line);
   const replier = new Replier({ publisher, traces, bounds: config.line, clock, log, metrics });
+  const attempts = new AttemptsPg(config.ledger, log, dispatcherDb);
   const alarms = new RetryAlarmClock({ servers: config.servers, fleet: config.fleet, publisher, log });
-  const failures = new FailureOwner({
-    attempts,
-    alarms,
-    slots,
-    traces,
-    publisher,
-    log,
-    metrics,
-    bounds: config.retries,
-    random: Math.random,
-  });
-  const shared = {
-    clock,
-    log,
-    metrics,
-    directory,
-    slots,
-    traces,
-    replier,
-    stages,
-    publisher,
-    broker,
-    failures,
-  };
-  const digestKey = digestKeyOf(config.secrets.digestKey);
-  const { topology } = broker;
-  const nodeQueues = new NodeQueues({
+  const basics = { clock, log, metrics, directory, broker, publisher, slots, traces, traceStore };
+  const bounds = config.retries;
+  const failures = new FailureOwner({ ...basics, attempts, alarms, bounds, random: Math.random });
+  return { ...basics, stages, replier, attempts, alarms, failures };
+}
+
+function nodeQueuesOf({ topology }: AmqpBroker, directory: DirectoryPg, log: Log): NodeQueues {
+  return new NodeQueues({
     directory,
     log,
     declareNode: (node) => topology.declareNode(node),
     forgetNode: (node) => topology.forgetNode(node),
   });
+}
+
+/** The lines, the intakes and the sweeps, wired to their stores. */
+function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMetrics, stores: Stores) {
+  const shared = sharedParts(config, clock, log, metrics, stores);
+  const { directory, broker, slots, replier, stages, alarms } = shared;
+  const registry = new RedisFleetRegistry(stores.redis, config.fleet, () => fleet.isListening);
+  const locks = new CreditLocksPg(config.ledger, log, stores.dispatcherDb);
+  const settlements = new SettlementsPg(log, stores.settlerDb);
+  const ledger = new SweepsPg(stores.dispatcherDb);
+  const digestKey = digestKeyOf(config.secrets.digestKey);
+  const nodeQueues = nodeQueuesOf(broker, directory, log);
   const line = new JobLine({
     ...shared,
     bounds: { ...config.line, ...config.retries },
     digestKey,
     locks,
-    attempts,
-    traceStore,
     nodeQueues,
   });
   const budget = new ByteBudget(config.line.heldBytesMax);
   const declarePool = (pool: string) => broker.topology.declarePool(pool);
-  const suspects = new Suspects(new RedisSuspectCounts(redis), config.line, clock, log);
+  const suspects = new Suspects(new RedisSuspectCounts(stores.redis), config.line, clock, log);
   const pools = new Pools({ ...shared, suspects, bounds: config.line, budget, declarePool, line });
   const fleet = new FleetConsumer({ ...shared, registry });
   const results = new ResultLine({

@@ -125,8 +125,8 @@ export class ResultLine implements Service {
   /** Behind the commit, beside the next batch. */
   async #finish(batch: Batch, settled: readonly SettledResult[]): Promise<void> {
     await this.#reply(batch, settled); //                to the client (RabbitMQ)
-    await this.#trace(batch, settled); //                the answer and every anomaly, durable (MongoDB)
     await this.#alarm(batch); //                         for those that get another attempt
+    await this.#trace(batch, settled); //                the answer and every anomaly, durable (MongoDB)
     for (const delivery of batch.deliveries) this.#answer(delivery, 'acknowledge');
   }
 
