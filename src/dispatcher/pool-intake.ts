@@ -49,6 +49,11 @@ export class PoolIntake implements WaitingRoom {
   /** Came back from the line without a slot: older than what is held since, so they go in front of it at the next offer. */
   #returned: Arrival[] = [];
   #state: 'paused' | 'open' | 'full' = 'paused';
+  /**
+   * A slot came free since something last returned. The wake-up may have overtaken a job that was refused a slot before it and is
+   * still on its way back here; nobody would be told of that slot again.
+   */
+  #isWoken = false;
   #channel: ConsumerChannel | null = null;
   #consumptions: Consumption[] = [];
   /** Monotonic time since which jobs have been held and none of the pool was placed; null while there is movement. */
@@ -78,6 +83,10 @@ export class PoolIntake implements WaitingRoom {
     this.#state = 'full';
     this.#heldSinceMs ??= this.#deps.clock.monotonicMs();
     this.#returned.push(arrival);
+    if (!this.#isWoken) return;
+    this.#isWoken = false;
+    // Once the rest of its batch is back, too.
+    queueMicrotask(() => this.#offerHeld(WAKE_JOBS));
   }
 
   placed(count: number): void {
@@ -92,6 +101,7 @@ export class PoolIntake implements WaitingRoom {
 
   /** A slot came free somewhere in the pool. */
   wake(): void {
+    this.#isWoken = true;
     this.#offerHeld(WAKE_JOBS);
   }
 
