@@ -4,7 +4,7 @@ import { AmqpBroker } from './broker/connection.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { Config } from './config-schema.ts';
 import { digestKeyOf } from './contracts/canonical.ts';
-import { QUEUE } from './contracts/names.ts';
+import { fleetQueue, QUEUE } from './contracts/names.ts';
 import { ByteBudget } from './dispatcher/byte-budget.ts';
 import { CancelIntake } from './dispatcher/cancel-intake.ts';
 import { deadLetter } from './dispatcher/dead-letter.ts';
@@ -22,6 +22,7 @@ import { Sweeps } from './dispatcher/sweeps.ts';
 import { refusal, StoreError } from './errors.ts';
 import { AttemptsPg } from './ledger/attempts.ts';
 import { CancellationsPg } from './ledger/cancellations.ts';
+import { newUuidV7 } from './ids.ts';
 import { CreditLocksPg } from './ledger/credit-locks.ts';
 import { SettlementsPg } from './ledger/settlements.ts';
 import { SweepsPg } from './ledger/sweeps.ts';
@@ -111,6 +112,7 @@ function connectStores(config: Config, clock: Clock, log: Log, metrics: Promethe
   const { postgresUrl, postgresSettlerUrl } = config.servers;
   const settlerDb = database(postgresSettlerUrl ?? loginAs(postgresUrl, 'tollgate_settler'));
   const directory = new DirectoryPg(config.directory, clock, log, dispatcherDb);
+  const id = newUuidV7();
   const broker = new AmqpBroker({
     ...config.broker,
     url: config.servers.amqpUrl,
@@ -118,7 +120,10 @@ function connectStores(config: Config, clock: Clock, log: Log, metrics: Promethe
     connectTimeoutMs: config.servers.connectTimeoutMs,
     reconnectDelayMsMax: config.servers.reconnectDelayMsMax,
     bounds: config.broker,
-    setup: (topology) => topology.declareCore(),
+    setup: async (topology) => {
+      await topology.declareCore();
+      await topology.declareFleet(id);
+    },
     log,
     clock,
   });
@@ -148,6 +153,8 @@ function connectStores(config: Config, clock: Clock, log: Log, metrics: Promethe
     { name: 'spool drain', service: new SpoolDrain(config.traces, log, mongo, broker, bury) },
   ];
   return {
+    /** What this coordinator is called wherever several are told apart; new with every start. */
+    id,
     dispatcherDb,
     settlerDb,
     directory,
@@ -205,7 +212,7 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
   const declarePool = (pool: string) => broker.topology.declarePool(pool);
   const suspects = new Suspects(new RedisSuspectCounts(stores.redis), config.line, clock, log);
   const pools = new Pools({ ...shared, suspects, bounds: config.line, budget, declarePool, line });
-  const fleet = new FleetConsumer({ ...shared, registry });
+  const fleet = new FleetConsumer({ ...shared, queue: fleetQueue(stores.id), registry });
   const results = new ResultLine({
     ...shared,
     bounds: { ...config.line, ...config.results },
