@@ -26,7 +26,10 @@ import { newUuidV7 } from './ids.ts';
 import { CreditLocksPg } from './ledger/credit-locks.ts';
 import { SettlementsPg } from './ledger/settlements.ts';
 import { SweepsPg } from './ledger/sweeps.ts';
+import { Lease } from './maintenance/lease.ts';
+import { Maintenance, type MaintenanceTask } from './maintenance/maintenance.ts';
 import { RetryAlarmClock } from './maintenance/retry-alarms.ts';
+import { Workflows } from './maintenance/workflows.ts';
 import { DirectoryPg } from './network/directory.ts';
 import { exposeGauges, healthChecks } from './observe.ts';
 import { Health } from './ops/health.ts';
@@ -37,7 +40,7 @@ import type { Log, Service } from './ops/types.ts';
 import { Database } from './postgres/database.ts';
 import { loginAs } from './postgres/role-url.ts';
 import { ensureCollectionsWhenUp } from './traces/collections.ts';
-import { SchemaKeeper } from './postgres/schema-keeper.ts';
+import { makePartitions, SchemaKeeper } from './postgres/schema-keeper.ts';
 import { MongoConnection } from './traces/mongo.ts';
 import { MongoTraceSink } from './traces/sink.ts';
 import { TraceSpool } from './traces/spool.ts';
@@ -72,6 +75,8 @@ export async function runDaemon(
   const metrics = new PrometheusMetrics();
   const stores = connectStores(config, clock, log, metrics);
   const parts = assemble(config, clock, log, metrics, stores);
+  const maintenance = maintenanceOf(config, clock, log, metrics, stores);
+  exposeGauges(metrics, stores, { ...parts, maintenance });
   const http = new HttpServer(config.http, log, healthRoutes(parts.health, metrics));
 
   const lifecycle = new Lifecycle(
@@ -80,6 +85,7 @@ export async function runDaemon(
       ...stores.services,
       { name: 'replies', service: onlyStop(() => parts.replier.close()) },
       { name: 'retry alarms', service: parts.alarms },
+      { name: 'maintenance', service: maintenance },
       { name: 'results', service: parts.results },
       { name: 'node queues', service: parts.nodeQueues },
       { name: 'fleet', service: parts.fleet },
@@ -109,8 +115,13 @@ type Stores = ReturnType<typeof connectStores>;
 function connectStores(config: Config, clock: Clock, log: Log, metrics: PrometheusMetrics) {
   const database = (url: string) => new Database({ ...config.ledger, ...config.servers, url }, log);
   const dispatcherDb = database(config.servers.postgresUrl);
-  const { postgresUrl, postgresSettlerUrl } = config.servers;
+  const { postgresUrl, postgresSettlerUrl, postgresMaintainerUrl } = config.servers;
   const settlerDb = database(postgresSettlerUrl ?? loginAs(postgresUrl, 'tollgate_settler'));
+  const maintainerUrl = postgresMaintainerUrl ?? loginAs(postgresUrl, 'tollgate_maintainer');
+  const maintainerDb = new Database(
+    { ...config.ledger, ...config.servers, connectionsMax: 1, url: maintainerUrl },
+    log,
+  );
   const directory = new DirectoryPg(config.directory, clock, log, dispatcherDb);
   const id = newUuidV7();
   const broker = new AmqpBroker({
@@ -143,7 +154,9 @@ function connectStores(config: Config, clock: Clock, log: Log, metrics: Promethe
   const services = [
     {
       name: 'postgres',
-      service: onlyStop(async () => void (await Promise.all([dispatcherDb.close(), settlerDb.close()]))),
+      service: onlyStop(async () => {
+        await Promise.all([dispatcherDb, settlerDb, maintainerDb].map((db) => db.close()));
+      }),
     },
     { name: 'schema', service: new SchemaKeeper(dispatcherDb, log) },
     { name: 'directory', service: directory },
@@ -157,6 +170,8 @@ function connectStores(config: Config, clock: Clock, log: Log, metrics: Promethe
     id,
     dispatcherDb,
     settlerDb,
+    maintainerDb,
+    maintainerUrl,
     directory,
     broker,
     redis,
@@ -230,7 +245,6 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
   });
   const cancellations = new CancellationsPg(stores.dispatcherDb);
   const health = new Health(config.http, clock, healthChecks(stores, registry, fleet));
-  exposeGauges(metrics, stores, { line, results, pools, budget, replier, sweeps });
   return {
     line,
     pools,
@@ -240,12 +254,31 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
     cancels: new CancelIntake({ ...shared, cancellations, bounds: config.line }),
     replier,
     alarms,
+    budget,
     stages,
     health,
     nodeQueues,
     unroutable: new SideIntake({ broker, line, suspects, log, metrics }, 'unroutable'),
     expired: new SideIntake({ broker, line, suspects, log, metrics }, 'expired'),
   };
+}
+
+/** What one coordinator at a time does, and when (UTC). */
+function maintenanceOf(config: Config, clock: Clock, log: Log, metrics: PrometheusMetrics, stores: Stores) {
+  const { id, maintainerDb, maintainerUrl } = stores;
+  const { leaseTtlMs, recordDays } = config.maintenance;
+  const tasks: readonly MaintenanceTask[] = [
+    // Partitions stand three months ahead; four looks a day leave weeks to notice a failure.
+    { name: 'partitions', cron: '17 */6 * * *', run: (fence) => makePartitions(maintainerDb, fence) },
+  ];
+  const { connectTimeoutMs } = config.servers;
+  return new Maintenance({
+    lease: new Lease('maintenance', maintainerDb, id, leaseTtlMs),
+    tasks,
+    makeWorkflows: () => new Workflows({ url: maintainerUrl, connectTimeoutMs, recordDays }, log),
+    bounds: config.maintenance,
+    ...{ clock, log, metrics },
+  });
 }
 
 /** A part that needs no start. */

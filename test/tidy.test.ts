@@ -63,6 +63,7 @@ const OWNERS: Readonly<Record<string, readonly string[]>> = {
   pg: ['postgres', 'stack'],
   ioredis: ['workers', 'maintenance', 'stack'],
   bullmq: ['maintenance'],
+  'pg-boss': ['maintenance'],
   amqplib: ['broker', 'stack'],
   mongodb: ['traces', 'stack'],
   pino: ['ops'],

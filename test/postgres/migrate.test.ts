@@ -107,7 +107,7 @@ await t.test('migrate', async (t) => {
     const { url, client } = await emptyDatabase(t);
     await migrate({ url }, quietLog);
     const { rows } = await client.query<{ statement: string }>(statement('format_role_passwords'), [`it's`]);
-    t.equal(rows.length, 6);
+    t.equal(rows.length, 7);
     t.equal(rows[0]?.statement, `alter role tollgate_auditor password 'it''s'`);
     // Tried, and taken back: the roles belong to everyone on this server.
     await client.query('begin');
@@ -115,7 +115,7 @@ await t.test('migrate', async (t) => {
     const set = await client.query(
       `select from pg_authid where rolname like 'tollgate%' and rolcanlogin and rolpassword like 'SCRAM%'`,
     );
-    t.equal(set.rowCount, 6);
+    t.equal(set.rowCount, 7);
     await client.query('rollback');
   });
 
