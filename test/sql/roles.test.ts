@@ -125,7 +125,7 @@ await t.test('roles', async (t) => {
   await t.test('have exactly the rights of the table, partitions none', async (t) => {
     const rows = await ledger.sql<{ object: string; granted: string }>(MATRIX, [SCHEMAS]);
     const partitions = rows.filter((row) => isPartition(row.object));
-    t.equal(partitions.length, 10);
+    t.equal(partitions.length, 15);
     for (const { object, granted } of partitions) t.equal(granted, '', object);
     t.same(
       Object.fromEntries(
@@ -225,6 +225,7 @@ await t.test("functions that lend their owner's rights fix their search_path, pg
       'credits.cost_micro',
       'credits.jobs_beyond_credit',
       'jobs.describe',
+      'jobs.ensure_partition',
       'jobs.first_id',
       'jobs.id_bounds',
       'jobs.milliseconds_left',
