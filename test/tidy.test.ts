@@ -39,9 +39,9 @@ const LAYERS: Readonly<Record<string, number>> = {
   cli: 7,
 };
 
-/** The room of a file in `src`: its folder, with the agent apart from `workers`; the two files that wire; the leaves. */
+/** The room of a file in `src`: its folder, with the agent apart from `workers`; the files that wire; the leaves. */
 function roomOf(path: string): string {
-  if (path === 'src/main.ts' || path === 'src/observe.ts') return 'main';
+  if (path === 'src/main.ts' || path === 'src/observe.ts' || path.startsWith('src/daemon/')) return 'main';
   if (path.startsWith('src/workers/agent/')) return 'agent';
   const [, folder = '', rest] = path.split('/');
   return rest === undefined ? 'leaf' : folder;
