@@ -148,10 +148,10 @@ export async function settleAudit(world: ChaosWorld, books: Books, logFile: stri
 
 /** Holds the generator's log against PostgreSQL and the audit. */
 export async function judge(
-  books: Books,
+  books: Pick<Books, 'jobs' | 'capturedTwice'>,
   logFile: string,
   audit: AuditReport,
-  probe: OnlineProbe,
+  probe: Pick<OnlineProbe, 'faults' | 'taken'>,
   quiesceMs: number,
 ): Promise<Verdict> {
   const evidence = readEvidence(logFile);
