@@ -7,7 +7,8 @@ export interface JobBook {
   readonly state: 'locked' | 'refused' | 'cancelled' | 'expired' | 'succeeded' | 'failed';
   readonly code: string | null;
   readonly attempt: number;
-  readonly replyOwed: boolean;
+  /** Where its last attempt ran, or null. */
+  readonly node: string | null;
   readonly chargedMicro: number;
 }
 
@@ -52,13 +53,13 @@ export class Books {
       state: JobBook['state'];
       code: string | null;
       attempt: number;
-      reply_owed: boolean;
+      node: string | null;
       charged_micro: string;
-    }>('select id, state::text, code, attempt, reply_owed, charged_micro from jobs.jobs');
+    }>('select id, state::text, code, attempt, node, charged_micro from jobs.jobs');
     return new Map(
-      rows.map(({ id, state, code, attempt, reply_owed: replyOwed, charged_micro: charged }) => [
+      rows.map(({ id, state, code, attempt, node, charged_micro: charged }) => [
         id,
-        { id, state, code, attempt, replyOwed, chargedMicro: Number(charged) },
+        { id, state, code, attempt, node, chargedMicro: Number(charged) },
       ]),
     );
   }

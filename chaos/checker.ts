@@ -95,6 +95,8 @@ export interface Verdict {
   /** From the last fault to the last end, in milliseconds. */
   readonly quiesceMs: number;
   readonly replayed: number;
+  /** Rows by how they ended: `failed TG_WORKER_LOST on good`. What ends on a good worker, no worker is to blame for. */
+  readonly ends: Readonly<Record<string, number>>;
   /** Up to ten of each kind of fault, in words. */
   readonly examples: readonly string[];
 }
@@ -192,6 +194,7 @@ export async function judge(
     probesBroken: probe.faults.length,
     probes: probe.taken,
     quiesceMs: Math.round(quiesceMs),
+    ends: endsOf(states),
     replayed: all.reduce((sum, [, { copies }]) => sum + copies, 0),
     examples: [
       ...lost.map(([key]) => `lost: ${key} (${rows.get(key)?.state ?? 'no row'})`).slice(0, EXAMPLES_MAX),
@@ -202,6 +205,17 @@ export async function judge(
       ...auditNotes,
     ],
   };
+}
+
+/** Counts rows by state, code and kind of node, in the order of their names. */
+function endsOf(books: readonly JobBook[]): Record<string, number> {
+  const named = books.map(({ state, code, node }) =>
+    [state, code, node === null ? null : `on ${node.replace(/-\d.*/, '')}`]
+      .filter((part) => part !== null)
+      .join(' '),
+  );
+  const counts = [...Map.groupBy(named, (name) => name)].map(([name, { length }]) => [name, length] as const);
+  return Object.fromEntries(counts.toSorted(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 function wasLocked({ attempt }: JobBook): boolean {

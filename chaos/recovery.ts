@@ -27,7 +27,11 @@ export interface RecoveryFigures {
  * Reads off the ledger when work went on after each fault. A lock and a settlement that commit after the end of a fault are new
  * work, whatever was on its way. Source: the times that PostgreSQL itself wrote.
  */
-export function recoveriesOf(faults: readonly DoneFault[], progress: Progress): Recoveries {
+export function recoveriesOf(
+  faults: readonly DoneFault[],
+  progress: Progress,
+  coordinators: number,
+): Recoveries {
   const seen: Recovery[] = [];
   let interrupted = 0;
   for (const [i, one] of faults.entries()) {
@@ -35,7 +39,7 @@ export function recoveriesOf(faults: readonly DoneFault[], progress: Progress): 
     const lockMs = firstAfter(progress.locksAtMs, one.toMs);
     const resolutionMs = firstAfter(progress.resolutionsAtMs, one.toMs);
     const atMs = Math.max(lockMs, resolutionMs);
-    if (atMs < nextMs) seen.push({ group: groupOf(one), ms: Math.round(atMs - one.toMs) });
+    if (atMs < nextMs) seen.push({ group: groupOf(one, coordinators), ms: Math.round(atMs - one.toMs) });
     else interrupted += 1;
   }
   return { seen, interrupted };
@@ -55,7 +59,9 @@ export function figuresOf(recoveries: readonly Recovery[]): Record<string, Recov
   );
 }
 
-function groupOf({ fault }: DoneFault): string {
+function groupOf({ fault }: DoneFault, coordinators: number): string {
+  // Where another one goes on, the death of one is no outage.
+  if (coordinators === 1 && (fault.kind === 'kill' || fault.kind === 'kill_at')) return `${fault.kind} alone`;
   if (fault.kind === 'restart' || fault.kind === 'freeze') return `${fault.kind} ${fault.server}`;
   if (fault.kind === 'link') return `link ${fault.link} ${fault.damage.kind}`;
   return fault.kind;

@@ -89,6 +89,7 @@ export interface Total {
   readonly pointsKilledAt: number;
   readonly crashes: number;
   readonly columns: Readonly<Record<string, number>>;
+  readonly ends: Readonly<Record<string, number>>;
   /** With 0 in n: the upper end of the 95 % interval, 3/n. Null where something was not zero. */
   readonly lostPerJobAtMost: number | null;
   readonly wrongPerKillAtMost: number | null;
@@ -129,12 +130,20 @@ export function totalOf(runs: readonly RunReport[]): Total {
     pointsKilledAt: points.size,
     crashes: sum(({ crashes }) => crashes.length),
     columns: Object.fromEntries(ADDED.map((column) => [column, sum(({ verdict }) => verdict[column])])),
+    ends: endsOf(runs),
     lostPerJobAtMost: isGood && acknowledged > 0 ? 3 / acknowledged : null,
     wrongPerKillAtMost: isGood && kills > 0 ? 3 / kills : null,
     residentMiBMax: Math.max(0, ...runs.map(({ residentMiBMax }) => residentMiBMax)),
     recovery: figuresOf(runs.flatMap(({ recoveries }) => recoveries.seen)),
     recoveriesInterrupted: sum(({ recoveries }) => recoveries.interrupted),
   };
+}
+
+function endsOf(runs: readonly RunReport[]): Record<string, number> {
+  const ends = new Map<string, number>();
+  for (const { verdict } of runs)
+    for (const [name, count] of Object.entries(verdict.ends)) ends.set(name, (ends.get(name) ?? 0) + count);
+  return Object.fromEntries([...ends].toSorted(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 /** The total in one line. */

@@ -86,7 +86,7 @@ export async function runChaos(
   const audit = await settleAudit(world, books, logFile);
   await probe.stop();
   const verdict = await judge(books, logFile, audit, probe, quiesceMs);
-  const recoveries = recoveriesOf(nemesis.done, await books.progress());
+  const recoveries = recoveriesOf(nemesis.done, await books.progress(), coordinators.length);
   for (const one of coordinators) drains.push(await one.stop());
   const crashes = coordinators.flatMap((one) => one.crashes);
   return {

@@ -10,9 +10,14 @@ type Damage =
   /** Each connection breaks once so many bytes have come from its server. */
   | { readonly kind: 'cut_after'; readonly bytes: number };
 
+/** A piece that is held back, and what lets it go at once. */
+type Held = Map<Socket, () => void>;
+
 interface Pair {
   readonly client: Socket;
   readonly server: Socket;
+  /** By the socket that it came from. */
+  readonly held: Held;
   /** The first bytes of the client. */
   opening: Buffer;
   /** From the server since the damage began. */
@@ -55,6 +60,11 @@ export class TcpProxy {
   /** Connections that are open now. */
   get connections(): number {
     return this.#pairs.size;
+  }
+
+  /** Pieces that a late or slow link holds at this moment. */
+  get heldBack(): number {
+    return [...this.#pairs].reduce((sum, { held }) => sum + held.size, 0);
   }
 
   /** Breaks every connection with a reset and refuses new ones until `heal`. */
@@ -111,7 +121,9 @@ export class TcpProxy {
     this.#isCut = false;
     this.#isSwallowing = false;
     this.#damage = { kind: 'none' };
-    for (const { client, server } of this.#pairs) {
+    for (const { client, server, held } of this.#pairs) {
+      // First what is held back: nothing may overtake it.
+      for (const letGo of held.values()) letGo();
       client.resume();
       server.resume();
     }
@@ -133,7 +145,7 @@ export class TcpProxy {
       return;
     }
     const server = connect(this.#port, this.#host);
-    const pair: Pair = { client, server, opening: Buffer.alloc(0), passed: 0 };
+    const pair: Pair = { client, server, held: new Map(), opening: Buffer.alloc(0), passed: 0 };
     this.#pairs.add(pair);
     const end = () => {
       this.#pairs.delete(pair);
@@ -144,11 +156,11 @@ export class TcpProxy {
     if (this.#isSwallowing) for (const socket of [client, server]) socket.pause();
     client.on('data', (bytes) => {
       if (pair.opening.length < OPENING_BYTES) pair.opening = Buffer.concat([pair.opening, bytes]);
-      this.#pass(bytes, client, server);
+      this.#pass(bytes, client, server, pair.held);
     });
     server.on('data', (bytes) => {
       pair.passed += bytes.length;
-      this.#pass(bytes, server, client);
+      this.#pass(bytes, server, client, pair.held);
       if (this.#damage.kind === 'cut_after' && pair.passed > this.#damage.bytes) {
         client.resetAndDestroy();
         server.destroy();
@@ -157,17 +169,21 @@ export class TcpProxy {
   }
 
   /** While a piece is held back nothing more is read behind it, so that order and backpressure stay. */
-  #pass(bytes: Buffer, from: Socket, to: Socket): void {
+  #pass(bytes: Buffer, from: Socket, to: Socket, held: Held): void {
     const delayMs = this.#delayOf(bytes.length);
     if (delayMs === 0) {
       to.write(bytes);
       return;
     }
     from.pause();
-    setTimeout(() => {
+    const letGo = () => {
+      clearTimeout(timer);
+      held.delete(from);
       to.write(bytes);
       from.resume();
-    }, delayMs);
+    };
+    const timer = setTimeout(letGo, delayMs);
+    held.set(from, letGo);
   }
 
   #delayOf(bytes: number): number {

@@ -9,7 +9,7 @@ import type { AuditReport, InvariantReport } from '../../src/audit/types.ts';
 const CLEAN: AuditReport = { verdict: 'ok', invariants: [], ms: 1 };
 
 function row(id: string, change: Partial<JobBook> = {}): JobBook {
-  return { id, state: 'succeeded', code: null, attempt: 1, replyOwed: false, chargedMicro: 7, ...change };
+  return { id, state: 'succeeded', code: null, attempt: 1, node: 'good-0-1', chargedMicro: 7, ...change };
 }
 
 function good(key: string): Line[] {
@@ -77,6 +77,7 @@ await t.test('a run in which everything ended well is good, and is counted by cl
     recovered: 1,
     replayed: 4,
   });
+  t.same(verdict.ends, { 'failed on good': 1, 'succeeded on good': 1 });
   t.ok(isZero(verdict, []));
   t.notOk(isZero(verdict, [{ coordinator: 0, how: 'exit 70', log: '' }]), 'a crash is never good');
 });

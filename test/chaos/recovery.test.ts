@@ -16,21 +16,23 @@ function killed(fromMs: number, toMs: number): DoneFault {
 await t.test(
   'recovery ends with the first new lock and the first new settlement, whichever is later',
   async (t) => {
-    const { seen, interrupted } = recoveriesOf([killed(100, 110)], {
-      locksAtMs: [50, 105, 150],
-      resolutionsAtMs: [60, 109, 140, 170],
-    });
+    const progress = { locksAtMs: [50, 105, 150], resolutionsAtMs: [60, 109, 140, 170] };
+    const { seen, interrupted } = recoveriesOf([killed(100, 110)], progress, 2);
     t.same(seen, [{ group: 'kill', ms: 40 }]);
     t.equal(interrupted, 0);
   },
 );
 
 await t.test('a fault that the next one follows too soon has no recovery of its own', async (t) => {
-  const { seen, interrupted } = recoveriesOf([killed(100, 110), killed(120, 130)], {
-    locksAtMs: [150],
-    resolutionsAtMs: [140],
-  });
-  t.same(seen, [{ group: 'kill', ms: 20 }]);
+  const { seen, interrupted } = recoveriesOf(
+    [killed(100, 110), killed(120, 130)],
+    {
+      locksAtMs: [150],
+      resolutionsAtMs: [140],
+    },
+    1,
+  );
+  t.same(seen, [{ group: 'kill alone', ms: 20 }]);
   t.equal(interrupted, 1);
 });
 

@@ -55,6 +55,18 @@ await t.test('a slow link lets so many bytes through in a second', async (t) => 
   t.ok(performance.now() - startMs >= 180, 'a tenth of a second each way');
 });
 
+await t.test('when a link is healed, nothing overtakes what it held back', async (t) => {
+  const { proxy, open } = await echoed(t);
+  const { client, heard } = await open();
+  proxy.slowTo(100);
+  client.write('first,');
+  await until(() => proxy.heldBack > 0, 'the piece to be held back');
+  client.write('second');
+  proxy.heal();
+  await until(() => heard().length === 12, 'the echo');
+  t.equal(heard(), 'first,second');
+});
+
 await t.test('a link that is cut after some bytes breaks, and new connections break there too', async (t) => {
   const { proxy, open } = await echoed(t);
   proxy.cutAfter(3);
