@@ -94,8 +94,10 @@ export class Coordinator {
     this.#child?.tell(order);
   }
 
-  /** Arms a failpoint and waits until it went off, at most `msMax`; then it is disarmed. True if it went off. */
+  /** Arms a failpoint, as soon as it serves, and waits until it went off, at most `msMax` each; then it is disarmed. True if it went off. */
   async trigger(armed: Armed, msMax: number): Promise<boolean> {
+    const endMs = performance.now() + msMax;
+    while (!this.#isServing && performance.now() < endMs) await sleep(20);
     const child = this.#child;
     if (child === null || !this.#isServing) return false;
     const fired = Promise.withResolvers<boolean>();
