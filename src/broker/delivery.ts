@@ -72,6 +72,10 @@ export class AmqpDelivery implements Delivery {
     return Array.isArray(keys) ? text(keys[0]) : null;
   }
 
+  get deathExchange(): string | null {
+    return text(this.#lastDeath?.['exchange']);
+  }
+
   get traceparent(): string | null {
     return text(this.#header('traceparent'));
   }

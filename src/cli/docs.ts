@@ -11,6 +11,7 @@ const IDLE_PARTS: Parameters<typeof exposeGauges>[2] = {
   budget: { bytes: 0 },
   replier: { pending: 0 },
   sweeps: { openAttempts: 0 },
+  maintenance: { isOwner: false, lastSuccessMs: new Map() },
 };
 const IDLE_STORES: WatchedStores = {
   dispatcherDb: { dependency: { name: 'postgres', isUp: false, detail: '' } },
@@ -38,11 +39,15 @@ export function docsCommand(): Command {
 async function schemaFiles(): Promise<[path: string, text: string][]> {
   const [
     { JobMessage, ChatInput },
+    { CancelMessage },
+    { RetryMessage },
     { DispatchMessage, ControlMessage },
     { ResultMessage },
     { FleetMessage },
   ] = await Promise.all([
     import('../contracts/job.ts'),
+    import('../contracts/cancel.ts'),
+    import('../contracts/retry.ts'),
     import('../contracts/dispatch.ts'),
     import('../contracts/result.ts'),
     import('../contracts/fleet.ts'),
@@ -50,6 +55,8 @@ async function schemaFiles(): Promise<[path: string, text: string][]> {
   const schemas = {
     job: JobMessage,
     'chat-input': ChatInput,
+    cancel: CancelMessage,
+    retry: RetryMessage,
     dispatch: DispatchMessage,
     control: ControlMessage,
     result: ResultMessage,

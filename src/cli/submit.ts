@@ -18,6 +18,8 @@ interface SubmitOptions {
   readonly outputTokens: number;
   readonly timeoutMs: number;
   readonly waitMs: number;
+  readonly attempts: number;
+  readonly fallback?: string[];
 }
 
 /** `tollgate submit`: one chat job, and its answer. */
@@ -50,7 +52,9 @@ export function submitCommand(): Command {
     .option('--input-tokens <n>', 'most input tokens to pay for', integer(1, 10_000_000), 1_024)
     .option('--output-tokens <n>', 'most output tokens to pay for', integer(1, 10_000_000), 256)
     .option('--timeout-ms <n>', 'from the credit lock to the answer', integer(1_000, 3_600_000), 60_000)
-    .option('--wait-ms <n>', 'longest wait for a free worker', integer(1, WAIT_MS_MAX.batch), 60_000);
+    .option('--wait-ms <n>', 'longest wait for a free worker', integer(1, WAIT_MS_MAX.batch), 60_000)
+    .option('--attempts <n>', 'tries before the job fails', integer(1, 10), 3)
+    .option('--fallback <model...>', 'models that may run it when its own has no node left to try');
   return withAction<SubmitOptions>(submit, async ({ args, options, output, loadConfig }) => {
     if (options.priority === 'interactive' && options.waitMs > WAIT_MS_MAX.interactive)
       usageFault('--wait-ms', `is at most ${WAIT_MS_MAX.interactive} for priority interactive`);
@@ -63,7 +67,7 @@ export function submitCommand(): Command {
       import('../ops/log.ts'),
     ]);
     const sentMs = performance.now();
-    const reply = await sendJob(config, url, user, job, createLog({ level: 'error' }, 2));
+    const reply = await sendJob({ config, url, user, log: createLog({ level: 'error' }, 2) }, job);
     output.result({ ...reply, job: job.id }, reply.output?.text ?? '');
     output.progress(summary(reply, job.id, performance.now() - sentMs));
     if (reply.state === 'succeeded') return EXIT.ok;
@@ -72,7 +76,7 @@ export function submitCommand(): Command {
 }
 
 /** The publisher that a broker URL logs in as: `p-<name>`. */
-function userOf(url: string): string {
+export function userOf(url: string): string {
   if (!URL.canParse(url))
     usageFault('--amqp', 'expects amqp://user:password@host:port/vhost, as account create prints it');
   const user = decodeURIComponent(new URL(url).username);
@@ -101,11 +105,12 @@ function jobOf(options: SubmitOptions, prompt: string): JobMessage {
       output_tokens_max: options.outputTokens,
       timeout_ms: options.timeoutMs,
       wait_ms: options.waitMs,
-      attempts_max: 1,
+      attempts_max: options.attempts,
     },
     constraints: { subcloud: null, region: null, vram_gb_min: null },
     priority: options.priority === 'batch' ? 'batch' : 'interactive',
     stream: false,
+    ...(options.fallback === undefined ? {} : { fallbacks: options.fallback }),
   };
 }
 

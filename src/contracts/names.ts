@@ -12,6 +12,8 @@ export const EXCHANGE = {
   jobs: 'jobs',
   /** Alternate exchange of `jobs`: a job whose pool has no queue comes by here and is refused. */
   unroutable: 'jobs.unroutable',
+  /** Where coordinators bring later attempts back into the pool queues; nobody else may write it. */
+  retry: 'retry',
   /** Dead-letter exchange of the pool queues: jobs whose `wait_ms` ran out in the queue. */
   expired: 'jobs.expired',
   dispatch: 'dispatch',
@@ -24,12 +26,15 @@ export const EXCHANGE = {
 export const QUEUE = {
   unroutable: 'jobs.unroutable',
   expired: 'jobs.expired',
+  cancel: 'jobs.cancel',
   results: 'results',
-  fleet: 'fleet',
   spool: 'traces.spool',
   /** What could not be answered, with its reason in the header `x-tollgate-reason`. */
   dead: 'dead',
 } as const;
+
+/** Routing key of a cancellation on `jobs`. No pool's key is like it: those have a priority behind a dot. */
+export const CANCEL_KEY = 'cancel';
 
 /** Routing key of every message on `results`. */
 export const RESULT_KEY = 'result';
@@ -56,6 +61,11 @@ export function nodeQueue(node: string): string {
 /** The queue of a node's control messages (routing key on `control`: the node id). */
 export function controlQueue(node: string): string {
   return `node.${node}.control`;
+}
+
+/** The queue in which coordinator `coordinator` (an id made at its start) hears the fleet: each has its own, so each hears all. */
+export function fleetQueue(coordinator: string): string {
+  return `fleet.${coordinator}`;
 }
 
 /** The RabbitMQ user of a node, which is also the `user_id` of all it sends. */

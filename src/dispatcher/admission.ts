@@ -1,11 +1,24 @@
-import type { Code } from '../errors.ts';
+import { EXCHANGE } from '../contracts/names.ts';
+import { parserOf } from '../contracts/parse.ts';
+import { RetryMessage } from '../contracts/retry.ts';
+import { type Code, refusal } from '../errors.ts';
 import { type AdmitDeps, admit } from './admit.ts';
 import type { Ending } from './look-up.ts';
 import type { Admitted, Arrival, Exit } from './types.ts';
 
-/** A batch after admit: what may run, what the arbiter is to remember, what has left, and what the directory must be asked for. */
+/** A later attempt that is due. */
+export interface DueRetry {
+  readonly arrival: Arrival;
+  readonly message: RetryMessage;
+}
+
+/**
+ * A batch after admit: what may run, which later attempts are due, what the arbiter is to remember, what has left, and what the
+ * directory must be asked for.
+ */
 export interface AdmittedBatch {
   readonly on: readonly Admitted[];
+  readonly due: readonly DueRetry[];
   readonly endings: ReadonlyMap<Ending, Exit>;
   readonly off: readonly Exit[];
   readonly unsure: readonly Arrival[];
@@ -17,10 +30,17 @@ export interface AdmittedBatch {
  */
 export function admitBatch(arrivals: readonly Arrival[], deps: AdmitDeps): AdmittedBatch {
   const on: Admitted[] = [];
+  const due: DueRetry[] = [];
   const off: Exit[] = [];
   const unsure: Arrival[] = [];
   const endings = new Map<Ending, Exit>();
   for (const arrival of arrivals) {
+    if (isRetry(arrival)) {
+      const retry = admitRetry(arrival);
+      if ('outcome' in retry) off.push(retry);
+      else due.push(retry);
+      continue;
+    }
     const one = admit(arrival, deps);
     const mayBeTooNew = one.kind === 'unknown' || one.kind === 'remember';
     if (mayBeTooNew && !arrival.isRefreshed) unsure.push(arrival);
@@ -34,7 +54,25 @@ export function admitBatch(arrivals: readonly Arrival[], deps: AdmitDeps): Admit
     else if (arrival.source !== 'expired') on.push(one.admitted);
     else addEnding(endings, one.admitted, 'expired', 'TG_JOB_EXPIRED', expiredExit(one.admitted));
   }
-  return { on, endings, off, unsure };
+  return { on, due, endings, off, unsure };
+}
+
+const parseRetry = parserOf(RetryMessage);
+
+/** True for what came by exchange `retry`, which only coordinators may write; also when it died waiting in its queue. */
+function isRetry({ source, delivery }: Arrival): boolean {
+  return (source === 'expired' ? delivery.deathExchange : delivery.exchange) === EXCHANGE.retry;
+}
+
+/** One whose job's time ran out in the queue needs nothing: the sweep ends the job. */
+function admitRetry(arrival: Arrival): DueRetry | Exit {
+  if (arrival.source === 'expired') return { arrival, outcome: { kind: 'done' } };
+  if (arrival.isPoison)
+    return { arrival, outcome: { kind: 'dead', refusal: refusal('TG_MESSAGE_POISON', 'body') } };
+  const parsed = parseRetry(arrival.delivery.body);
+  if (!parsed.ok) return { arrival, outcome: { kind: 'dead', refusal: parsed.fault } };
+  arrival.jobId = parsed.value.job;
+  return { arrival, message: parsed.value };
 }
 
 function addEnding(

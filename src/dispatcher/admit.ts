@@ -25,7 +25,9 @@ export type Admission =
   | { readonly kind: 'unknown'; readonly outcome: Outcome };
 
 /** A value, or the admission that ends the question. */
-type Step<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly no: Admission };
+export type Step<T> =
+  | { readonly ok: true; readonly value: T }
+  | { readonly ok: false; readonly no: Admission };
 
 /** Version, trace, parent, flags. Source: W3C Trace Context §3.2. */
 const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
@@ -62,10 +64,13 @@ export function admit(arrival: Arrival, deps: AdmitDeps): Admission {
   const identified = identifySender(arrival, deps.directory);
   if (!identified.ok) return identified.no;
   const sender = identified.value;
-  const read = arrival.parsed ? { ok: true as const, value: arrival.parsed } : parseBody(arrival);
+  const read = arrival.parsed
+    ? { ok: true as const, value: arrival.parsed }
+    : parseBody(arrival.delivery.body);
   if (!read.ok) return read.no;
   const job = read.value;
   arrival.parsed = job;
+  arrival.jobId = job.id;
   const misfit = envelopeFault(arrival, job);
   if (misfit) return misfit;
 
@@ -94,11 +99,14 @@ export function admit(arrival: Arrival, deps: AdmitDeps): Admission {
   if (!model) return { kind: 'remember', known, refusal: refusal('TG_MODEL_UNKNOWN', 'model') };
   const fault = modelFault(job, model);
   if (fault) return { kind: 'remember', known, refusal: fault };
-  return { kind: 'admitted', admitted: { ...known, model } };
+  return { kind: 'admitted', admitted: { ...known, model, jobId: job.id, attempt: 1, resumed: null } };
 }
 
 /** The publisher behind a delivery, or why nobody is answered. Source: design [20]. */
-function identifySender(arrival: Arrival, directory: Directory): Step<Publisher> {
+export function identifySender(
+  arrival: Pick<Arrival, 'delivery' | 'source' | 'isPoison'>,
+  directory: Directory,
+): Step<Publisher> {
   const { delivery, source } = arrival;
   if (arrival.isPoison) return no(dead('TG_MESSAGE_POISON', 'body'));
   // A client can make its own queue dead-letter into `jobs`; what comes that way carries somebody else's user_id.
@@ -119,8 +127,9 @@ function identifySender(arrival: Arrival, directory: Directory): Step<Publisher>
   return { ok: true, value: publisher };
 }
 
-function parseBody(arrival: Arrival): Step<ChatJob> {
-  const parsed = parseJob(arrival.delivery.body);
+/** The job of these bytes, or why they are none. Also for the bytes of a later attempt, which were admitted once. */
+export function parseBody(body: Buffer): Step<ChatJob> {
+  const parsed = parseJob(body);
   if (!parsed.ok) return no(refused(parsed.fault));
   const job = parsed.value;
   if (!isUuidV7(job.id))

@@ -1,7 +1,7 @@
 import type { Broker, Publisher } from '../broker/types.ts';
 import type { Clock } from '../clock.ts';
 import type { ControlMessage } from '../contracts/dispatch.ts';
-import { EXCHANGE, QUEUE } from '../contracts/names.ts';
+import { EXCHANGE } from '../contracts/names.ts';
 import { StoreError } from '../errors.ts';
 import { newUuidV7 } from '../ids.ts';
 import type { Directory } from '../network/types.ts';
@@ -10,12 +10,14 @@ import type { TraceSink } from '../traces/types.ts';
 import { FleetIntake, type FleetRefusal } from '../workers/fleet-intake.ts';
 import type { FleetRegistry } from '../workers/types.ts';
 import { QueueConsumer } from './queue-consumer.ts';
-import { writeDocuments } from './trace.ts';
+import { NO_DOCUMENTS, writeDocuments } from './trace.ts';
 
 /** Heartbeats in our hands at a time; one of 5,000 workers comes every millisecond. */
 const PREFETCH = 256;
 
 interface FleetConsumerDeps {
+  /** The queue in which this coordinator hears the fleet. */
+  readonly queue: string;
   readonly broker: Broker;
   readonly publisher: Publisher;
   readonly registry: FleetRegistry;
@@ -26,7 +28,7 @@ interface FleetConsumerDeps {
   readonly metrics: Metrics;
 }
 
-/** Brings the workers' words from queue `fleet` to Redis, and tells a worker whose session was replaced to stop. */
+/** Brings the workers' words from this coordinator's own queue to Redis, and tells a worker whose session was replaced to stop. */
 export class FleetConsumer implements Service {
   readonly #deps: FleetConsumerDeps;
   readonly #consumer: QueueConsumer;
@@ -39,7 +41,7 @@ export class FleetConsumer implements Service {
       onOldSession: (node, session) => this.#tellOld(node, session),
     });
     this.#consumer = new QueueConsumer(deps.broker, deps.log, {
-      queue: QUEUE.fleet,
+      queue: deps.queue,
       prefetch: PREFETCH,
       onDelivery: (delivery) => void intake.take(delivery),
     });
@@ -74,7 +76,7 @@ export class FleetConsumer implements Service {
       atMs,
     };
     const { traces, log } = this.#deps;
-    writeDocuments({ requests: [], attempts: [], events: [event] }, traces, log).catch((error: unknown) => {
+    writeDocuments({ ...NO_DOCUMENTS, events: [event] }, traces, log).catch((error: unknown) => {
       if (!(error instanceof StoreError)) throw error;
       log.warn({ code, reason: error.message }, 'a fleet event was not written');
     });

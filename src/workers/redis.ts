@@ -19,6 +19,7 @@ export const SCRIPTS = [
   'read-state',
   'read-workers',
   'read-leases',
+  'read-progress',
 ] as const;
 export type ScriptName = (typeof SCRIPTS)[number];
 

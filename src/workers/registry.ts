@@ -21,7 +21,7 @@ export class RedisFleetRegistry implements FleetRegistry {
   readonly #lostAfterMs: number;
   readonly #isListening: () => boolean;
 
-  /** `isListening`: whether this coordinator consumes queue `fleet` now; only then may it judge silence. */
+  /** `isListening`: whether this coordinator hears the fleet now; only then may it judge silence. */
   constructor(redis: FleetRedis, fleet: { readonly lostAfterMs: number }, isListening: () => boolean) {
     this.#redis = redis;
     this.#lostAfterMs = fleet.lostAfterMs;
@@ -39,7 +39,7 @@ export class RedisFleetRegistry implements FleetRegistry {
       message.slots_in_use,
       [...new Set(pools)].join(' '),
       message.warm_models.filter((model) => pools.includes(model)).join(' '),
-      ...message.leases.flatMap(({ job, attempt }) => [job, attempt]),
+      ...message.leases.flatMap(({ job, attempt, tokens }) => [job, attempt, tokens ?? -1]),
     ]);
     return toOutcome(reply);
   }

@@ -77,16 +77,44 @@ function setUp(bounds: { heldBytesMax?: number } = {}) {
   const pass = (ms: number) => {
     nowMs += ms;
   };
-  return { intake, open, deliver, offered, consumers, pass, budget, gone: () => gone() };
+  /** Whatever a look began has happened: nothing on paper takes longer than a turn. */
+  const settled = () => new Promise((resolve) => setImmediate(resolve));
+  return { intake, open, deliver, offered, consumers, pass, budget, settled, gone: () => gone() };
 }
 
-await t.test('a pool without a free slot is not consumed', async (t) => {
-  const { intake, consumers } = setUp();
+await t.test('a pool without a worker is not consumed', async (t) => {
+  const { intake, consumers, settled } = setUp();
   intake.look(undefined);
-  intake.look({ total: 4, free: 0 });
+  await settled();
   t.equal(consumers.length, 0);
   t.equal(intake.state, 'paused');
 });
+
+await t.test(
+  'a pool without a free slot is tried at the start, and after a pause only now and then',
+  async (t) => {
+    const { intake, open, deliver, offered, pass, consumers, settled } = setUp();
+    const full = { total: 40, free: 0 };
+    intake.look(full);
+    await settled();
+    t.equal(consumers.length, 2, 'what was locked before the start needs no slot');
+    await open();
+    deliver();
+    for (const arrival of offered.splice(0)) intake.hold(arrival);
+    pass(1_100);
+    intake.look(full);
+    await until(() => consumers.every((one) => one.isCancelled), 'a pause');
+    await settled();
+    pass(900);
+    intake.look(full);
+    await settled();
+    t.equal(consumers.length, 2, 'not yet');
+    pass(200);
+    intake.look(full);
+    await settled();
+    t.equal(consumers.length, 4);
+  },
+);
 
 await t.test('the prefetch follows the slots of the pool within its bounds', async (t) => {
   const { open, consumers } = setUp();
@@ -120,6 +148,21 @@ await t.test(
     t.ok(consumers.every((one) => one.isCancelled));
   },
 );
+
+await t.test('a wake-up that overtakes jobs on their way back lets them try again, once', async (t) => {
+  const { intake, open, deliver, offered } = setUp();
+  await open();
+  for (let i = 0; i < 3; i++) deliver();
+  const refused = offered.splice(0);
+  intake.wake();
+  t.same(offered, [], 'nothing is held yet');
+  for (const arrival of refused) intake.hold(arrival);
+  await until(() => offered.length === 3, 'all three to be offered again');
+  for (const arrival of offered.splice(0)) intake.hold(arrival);
+  await Promise.resolve();
+  t.same(offered, [], 'their own refusal left a mark for the next slot');
+  t.equal(intake.held, 3);
+});
 
 await t.test('as long as jobs are placed the others wait here', async (t) => {
   const { intake, open, deliver, offered, pass } = setUp();

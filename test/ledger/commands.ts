@@ -37,7 +37,7 @@ class Call implements LedgerCommand {
   }
 
   async run(model: ModelRun, { ledger, scene, coordinators }: LedgerRun): Promise<void> {
-    const operation = this.#draft.prepare(scene);
+    const operation = this.#draft.prepare(scene, model.state);
     const answers = await operation.run(coordinators[this.#side]);
     same(textOf(answers), textOf(operation.apply(model.state)), this.#draft.text);
     await checkInvariants(ledger, model.state);
@@ -61,20 +61,20 @@ class Race implements LedgerCommand {
   }
 
   async run(model: ModelRun, { ledger, scene, coordinators }: LedgerRun): Promise<void> {
-    const [one, other] = [this.#drafts[0].prepare(scene), this.#drafts[1].prepare(scene)];
+    const [one, other] = [
+      this.#drafts[0].prepare(scene, model.state),
+      this.#drafts[1].prepare(scene, model.state),
+    ];
     const [a, b] = await Promise.all([one.run(coordinators[0]), other.run(coordinators[1])]);
     const seen = textOf([...a, '|', ...b]);
-    const orders = [inOrder(model.state, one, other), inOrder(model.state, other, one)];
-    const found = orders.find(
-      (order) => textOf([...order.answersOf(one), '|', ...order.answersOf(other)]) === seen,
-    );
+    const ways = waysOf(model.state, one, other, a, b).map((way) => ({
+      ...way,
+      text: textOf([...way.a, '|', ...way.b]),
+    }));
+    const found = ways.find(({ text }) => text === seen);
     if (found === undefined) {
-      const [first, second] = orders.map((order) =>
-        textOf([...order.answersOf(one), '|', ...order.answersOf(other)]),
-      );
-      throw new Error(
-        `${this.toString()}: no order explains\n           ${seen}\n  one way  ${first}\n  other    ${second}`,
-      );
+      const possible = ways.map(({ text }) => `\n  possible ${text}`);
+      throw new Error(`${this.toString()}: no order explains\n           ${seen}${possible.join('')}`);
     }
     model.state = found.state;
     await checkInvariants(ledger, model.state);
@@ -85,10 +85,50 @@ class Race implements LedgerCommand {
   }
 }
 
-function inOrder(before: LedgerModel, ...operations: readonly Operation[]) {
-  const state = copyOf(before);
-  const answers = new Map(operations.map((operation) => [operation, operation.apply(state)]));
-  return { state, answersOf: (operation: Operation) => answers.get(operation) ?? [] };
+/** A state after two calls, and what they answered. */
+interface Way {
+  readonly state: LedgerModel;
+  readonly a: readonly string[];
+  readonly b: readonly string[];
+}
+
+/** What the two may have done: one after the other, or one around the other. */
+function waysOf(
+  before: LedgerModel,
+  one: Operation,
+  other: Operation,
+  a: readonly string[],
+  b: readonly string[],
+): Way[] {
+  const ways: Way[] = [];
+  const add = (make: (state: LedgerModel) => Omit<Way, 'state'>): void => {
+    const state = copyOf(before);
+    ways.push({ ...make(state), state });
+  };
+  add((state) => ({ a: one.apply(state), b: other.apply(state) }));
+  add((state) => {
+    const first = other.apply(state);
+    return { a: one.apply(state), b: first };
+  });
+  if (one.applyAround)
+    add((state) => wrapped(state, one, a, other, (outer, inner) => ({ a: outer, b: inner })));
+  if (other.applyAround)
+    add((state) => wrapped(state, other, b, one, (outer, inner) => ({ a: inner, b: outer })));
+  return ways;
+}
+
+function wrapped<T>(
+  state: LedgerModel,
+  outer: Operation,
+  seen: readonly string[],
+  inner: Operation,
+  join: (outer: readonly string[], inner: readonly string[]) => T,
+): T {
+  let answers: readonly string[] = [];
+  const around = outer.applyAround?.(state, seen, () => {
+    answers = inner.apply(state);
+  });
+  return join(around ?? [], answers);
 }
 
 /** Lets the deadline of a job pass: time is PostgreSQL's, so its row is told so. */

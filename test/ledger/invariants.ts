@@ -45,6 +45,9 @@ const WRONG_TRANSFERS = `
 const JOBS = `
   select j.id::text, concat_ws(' ', j.account_id, j.state, coalesce(j.code, '-'), j.attempt, coalesce(j.node, '-'), coalesce(j.session, 0),
            j.locked_micro, j.charged_micro, coalesce(j.reply_to, '-'), j.reply_owed, coalesce(encode(j.digest, 'hex'), '-'),
+           j.uncounted, coalesce(j.run_version_id, 0),
+           (select string_agg(concat_ws(':', a.attempt, a.node, a.session, a.outcome, a.code, a.is_counted, a.is_owed, encode(a.digest, 'hex')), ' '
+                     order by a.attempt) from jobs.attempts a where a.job_id = j.id),
            (select string_agg(concat_ws(':', x.kind, x.amount_micro, encode(x.digest, 'hex')), ' ' order by x.phase)
               from credits.transfers x where x.id = j.id)) as row
     from jobs.jobs j where j.account_id = any ($1)`;
@@ -76,39 +79,43 @@ export async function checkInvariants(ledger: TestLedger, model: LedgerModel): P
 
 function* expectedJobs({ jobs }: LedgerModel): Generator<[string, string]> {
   for (const [id, job] of jobs) {
-    const {
-      accountId,
-      state,
-      code,
-      attempt,
-      node,
-      session,
-      lockedMicro,
-      chargedMicro,
-      replyTo,
-      isReplyOwed,
-      digest,
-    } = job;
+    const { accountId, state, code, attempt, node, session, lockedMicro, chargedMicro, replyTo } = job;
+    const fence = [attempt, node ?? '-', session ?? 0];
     const row = [
       accountId,
       state,
       code ?? '-',
-      attempt,
-      node ?? '-',
-      session ?? 0,
+      ...fence,
       lockedMicro,
       chargedMicro,
       replyTo ?? '-',
-      isReplyOwed ? 't' : 'f',
-      digest,
+      letter(job.isReplyOwed),
     ];
+    const more = [job.digest ?? '-', job.uncounted, job.runVersionId ?? 0];
+    const before = [...job.givenUp].map(([n, one]) =>
+      parts(
+        n,
+        one.node,
+        one.session,
+        one.outcome,
+        one.code,
+        letter(one.isCounted),
+        letter(one.isOwed),
+        one.digest,
+      ),
+    );
     const lock = attempt > 0 ? [`lock:${lockedMicro}`] : [];
-    const end =
-      job.resolution === null
-        ? []
-        : [[job.resolution, chargedMicro, job.resultDigest].filter((part) => part !== null).join(':')];
-    yield [id, [...row, ...lock, ...end].join(' ')];
+    const end = job.resolution === null ? [] : [parts(job.resolution, chargedMicro, job.resultDigest)];
+    yield [id, [...row, ...more, ...before, ...lock, ...end].join(' ')];
   }
+}
+
+function letter(isTrue: boolean): string {
+  return isTrue ? 't' : 'f';
+}
+
+function parts(...values: readonly (string | number | bigint | null)[]): string {
+  return values.filter((value) => value !== null).join(':');
 }
 
 /** Throws unless the two are the same. */

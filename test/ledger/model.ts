@@ -1,4 +1,10 @@
-import type { LockRequest, SettleRequest } from '../../src/ledger/types.ts';
+import type {
+  CancelRequest,
+  GiveUpRequest,
+  LockRequest,
+  PlaceRequest,
+  SettleRequest,
+} from '../../src/ledger/types.ts';
 
 /**
  * The ledger in plain values: what each function of `sql/` promises, in a few lines, without a database. A function takes the state
@@ -7,16 +13,24 @@ import type { LockRequest, SettleRequest } from '../../src/ledger/types.ts';
  */
 export interface ModelJob {
   readonly accountId: number;
-  readonly digest: string;
+  /** Null after a cancel that came first: it matches any body. */
+  readonly digest: string | null;
   readonly modelVersionId: number;
   readonly lockedMicro: bigint;
   readonly limits: readonly [input: number, output: number];
-  state: 'locked' | 'refused' | 'expired' | 'succeeded' | 'failed';
+  state: 'locked' | 'refused' | 'expired' | 'cancelled' | 'succeeded' | 'failed';
   code: string | null;
   /** The fence; attempt 0 never had one. */
   attempt: number;
   node: string | null;
   session: number | null;
+  readonly attemptsMax: number;
+  /** Attempts given up through no fault of job or node. */
+  uncounted: number;
+  /** The fallback that runs instead. */
+  runVersionId: number | null;
+  /** By attempt. */
+  readonly givenUp: Map<number, GivenUp>;
   chargedMicro: bigint;
   /** How its lock ended. */
   resolution: 'capture' | 'void' | 'expire' | null;
@@ -24,6 +38,17 @@ export interface ModelJob {
   replyTo: string | null;
   isReplyOwed: boolean;
   isOverdue: boolean;
+}
+
+/** An attempt that was given up for a later one. */
+export interface GivenUp {
+  readonly node: string;
+  readonly session: number;
+  readonly outcome: string;
+  readonly code: string;
+  readonly isCounted: boolean;
+  readonly digest: string | null;
+  isOwed: boolean;
 }
 
 /** A price list entry; a version that was retired has none. */
@@ -41,6 +66,12 @@ export interface LedgerModel {
   readonly jobs: Map<string, ModelJob>;
   readonly topUps: Map<string, { readonly accountId: number; readonly micro: bigint }>;
 }
+
+/** `timeout_ms` of every job: a retry that is due after it is none. */
+export const TIMEOUT_MS = 60_000;
+
+/** Attempts that may be given up without using up a try: `Config.ledger.uncountedMax` of the tests. */
+const UNCOUNTED_MAX = 20;
 
 /** Tokens that any version allows in and out. */
 export const TOKENS_MAX = 4_096;
@@ -72,7 +103,7 @@ export function costMicro(model: LedgerModel, versionId: number, input: number, 
 /** What anybody is told of an id that has a row. */
 function existing(job: ModelJob, accountId: number, digest: string): string {
   if (job.accountId !== accountId) return 'conflict account';
-  if (job.digest !== digest) return 'conflict body';
+  if (job.digest !== null && job.digest !== digest) return 'conflict body';
   return `exists ${job.state} ${job.attempt} ${job.node} ${job.code} ${job.chargedMicro}`;
 }
 
@@ -122,13 +153,14 @@ export function lockBatch(
 }
 
 function lockedJob(request: LockRequest, lockedMicro: bigint): ModelJob {
-  const { node, session, inputTokensMax, outputTokensMax, modelVersionId } = request;
+  const { node, session, inputTokensMax, outputTokensMax, modelVersionId, attemptsMax } = request;
   const limits = [inputTokensMax, outputTokensMax] as const;
   return {
     ...endedJob(request, 'locked', null),
     lockedMicro,
     limits,
     modelVersionId,
+    attemptsMax,
     attempt: 1,
     node,
     session,
@@ -136,14 +168,18 @@ function lockedJob(request: LockRequest, lockedMicro: bigint): ModelJob {
 }
 
 function endedJob(
-  request: { accountId: number; digest: Buffer; replyTo: string | null },
+  request: { accountId: number; digest: Buffer | null; replyTo: string | null },
   state: ModelJob['state'],
   code: string | null,
 ): ModelJob {
   return {
     accountId: request.accountId,
-    digest: request.digest.toString('hex'),
+    digest: request.digest?.toString('hex') ?? null,
     modelVersionId: 0,
+    attemptsMax: 0,
+    uncounted: 0,
+    runVersionId: null,
+    givenUp: new Map(),
     lockedMicro: 0n,
     limits: [0, 0],
     state,
@@ -219,7 +255,9 @@ function settled(
   { status, inputTokens, outputTokens, digest }: SettleRequest,
 ): string {
   const isCompleted = status === 'completed';
-  const cost = isCompleted ? costMicro(model, job.modelVersionId, inputTokens, outputTokens) : 0n;
+  const cost = isCompleted
+    ? costMicro(model, job.runVersionId ?? job.modelVersionId, inputTokens, outputTokens)
+    : 0n;
   job.chargedMicro = cost < job.lockedMicro ? cost : job.lockedMicro;
   job.state = isCompleted ? 'succeeded' : 'failed';
   job.code = isCompleted ? null : 'TG_WORKER_ERROR';
@@ -234,22 +272,115 @@ export function toldOf(job: ModelJob): string {
   return `${job.state} ${job.code} ${job.lockedMicro} ${job.chargedMicro} ${job.replyTo}`;
 }
 
-/** `end_jobs`: nothing is charged. */
-export function endJobs(
-  model: LedgerModel,
-  requests: readonly (Fence & { jobId: string; code: string; isReplyOwed: boolean })[],
-): string[] {
+/** `give_up_batch`: the next attempt where a try and time are left, else the end of the job; the same again changes nothing. */
+export function giveUpBatch(model: LedgerModel, requests: readonly GiveUpRequest[]): string[] {
   return requests.map((request) => {
     const job = model.jobs.get(request.jobId);
-    if (job === undefined || job.state !== 'locked' || !fits(job, request)) return 'not_open';
+    if (job === undefined) return 'unknown';
+    if (job.state === 'locked' && fits(job, request)) return givenUp(job, request);
+    const digest = request.digest?.toString('hex') ?? null;
+    const before = job.givenUp.get(request.attempt);
+    const isIt = before?.node === request.node && before.session === request.session;
+    if (isIt && before.digest === digest) return `retry again ${request.attempt + 1}`;
+    if (request.attempt < job.attempt) return isIt && before.digest !== null ? 'different' : 'late';
+    if (!fits(job, request)) return 'stale';
+    if (job.resultDigest === null) return 'late';
+    return job.resultDigest === digest ? `ended again ${toldOf(job)}` : 'different';
+  });
+}
+
+function givenUp(job: ModelJob, request: GiveUpRequest): string {
+  const { attempt, node, session, outcome, code, isCounted, delayMs, isOwed } = request;
+  const digest = request.digest?.toString('hex') ?? null;
+  const hasTry = isCounted ? attempt - job.uncounted < job.attemptsMax : job.uncounted < UNCOUNTED_MAX;
+  if (delayMs === null || !hasTry || delayMs >= TIMEOUT_MS) {
     Object.assign(job, {
       state: 'failed',
-      code: request.code,
+      code,
       resolution: 'void',
-      isReplyOwed: request.isReplyOwed,
+      resultDigest: digest,
+      isReplyOwed: isOwed,
     });
-    return `ended ${toldOf(job)}`;
+    return `ended first ${toldOf(job)}`;
+  }
+  job.givenUp.set(attempt, { node, session, outcome, code, isCounted, digest, isOwed });
+  job.uncounted += isCounted ? 0 : 1;
+  Object.assign(job, { attempt: attempt + 1, node: null, session: null });
+  return `retry first ${attempt + 1}`;
+}
+
+/** `place_batch`: an attempt without a node gets one, under the lock that stands. */
+export function placeBatch(model: LedgerModel, requests: readonly PlaceRequest[]): string[] {
+  return requests.map(({ jobId, attempt, node, session, modelVersionId }) => {
+    const job = model.jobs.get(jobId);
+    if (job === undefined) return 'null';
+    const isWaiting = job.state === 'locked' && job.node === null;
+    if (isWaiting && !isPaidBy(model, job, modelVersionId)) return 'unpayable';
+    if (!isWaiting || job.attempt !== attempt)
+      return `exists ${job.state} ${job.attempt} ${job.node} ${job.code} ${job.chargedMicro}`;
+    const runVersionId = modelVersionId === job.modelVersionId ? null : modelVersionId;
+    Object.assign(job, { node, session, runVersionId });
+    return 'placed';
   });
+}
+
+/** Whether a version may run under the lock of a job: its own always, another if its price for the job's limits fits. */
+function isPaidBy(
+  model: LedgerModel,
+  { modelVersionId, limits, lockedMicro }: ModelJob,
+  versionId: number,
+): boolean {
+  const price = model.prices.get(versionId);
+  if (versionId === modelVersionId) return true;
+  return (
+    price !== undefined &&
+    !price.isRetired &&
+    price.inputMicro !== null &&
+    costMicro(model, versionId, ...limits) <= lockedMicro
+  );
+}
+
+/** `cancel_batch`: ends what is open, remembers what never came. */
+export function cancelBatch(
+  model: LedgerModel,
+  requests: readonly CancelRequest[],
+  isInWindow: (id: string) => boolean,
+): string[] {
+  return requests.map(({ jobId, accountId }) => {
+    const job = model.jobs.get(jobId);
+    const code = 'TG_JOB_CANCELLED';
+    if (job === undefined) {
+      if (!isInWindow(jobId)) return 'window';
+      model.jobs.set(jobId, endedJob({ accountId, digest: null, replyTo: null }, 'cancelled', code));
+      return 'recorded';
+    }
+    if (job.accountId !== accountId) return 'account';
+    if (job.state !== 'locked') return `ended ${job.state}`;
+    Object.assign(job, { state: 'cancelled', code, resolution: 'void', isReplyOwed: true });
+    return `cancelled ${toldOf(job)}`;
+  });
+}
+
+/** `owed_attempts`: given up with nobody behind it; with an alarm while the next attempt waits for a node. */
+export function owedAttempts({ jobs }: LedgerModel): string[] {
+  const owed = [...jobs].flatMap(([id, job]) =>
+    [...job.givenUp].flatMap(([attempt, { isOwed, code }]) => {
+      const isWaiting = job.state === 'locked' && job.node === null && job.attempt === attempt + 1;
+      return isOwed ? [`${id} ${attempt} ${code} ${isWaiting ? 'alarm' : 'no alarm'}`] : [];
+    }),
+  );
+  return owed.toSorted();
+}
+
+/** `clear_owed_attempts`. */
+export function clearOwedAttempts(
+  { jobs }: LedgerModel,
+  names: readonly { jobId: string; attempt: number }[],
+): void {
+  for (const { jobId, attempt } of names) {
+    const before = jobs.get(jobId)?.givenUp.get(attempt);
+    if (before !== undefined) before.isOwed = false;
+  }
 }
 
 /** `sweep_overdue`: the ids of those that it ends, sorted. */

@@ -2,11 +2,18 @@ import { createHash } from 'node:crypto';
 import * as fc from 'fast-check';
 import { TollgateError } from '../../src/errors.ts';
 import { newUuidV7 } from '../../src/ids.ts';
+import { AttemptsPg } from '../../src/ledger/attempts.ts';
+import { CancellationsPg } from '../../src/ledger/cancellations.ts';
 import { CreditLocksPg } from '../../src/ledger/credit-locks.ts';
 import { SettlementsPg } from '../../src/ledger/settlements.ts';
 import { SweepsPg } from '../../src/ledger/sweeps.ts';
 import type {
+  CancelAnswer,
   EndedJob,
+  GiveUpAnswer,
+  GiveUpRequest,
+  PlaceAnswer,
+  PlaceRequest,
   EndUnlockedAnswer,
   LockAnswer,
   LockRequest,
@@ -28,13 +35,22 @@ export interface Operation {
   readonly run: (at: Coordinator) => Promise<readonly string[]>;
   /** Does it to the model and returns the answers that PostgreSQL must give. */
   readonly apply: (state: LedgerModel) => readonly string[];
+  /**
+   * For a call that may come while its jobs are being locked: as `apply`, but what was answered `unknown` comes before `between` and the
+   * rest behind it. Such a batch is not one moment, and need not be: each job is answered, and moved, once.
+   */
+  readonly applyAround?: (
+    state: LedgerModel,
+    answers: readonly string[],
+    between: () => void,
+  ) => readonly string[];
 }
 
 /** Numbers that say what to do. */
 export interface Draft {
   /** For the printed counterexample. */
   readonly text: string;
-  readonly prepare: (scene: Scene) => Operation;
+  readonly prepare: (scene: Scene, state: LedgerModel) => Operation;
 }
 
 /** One coordinator: the same functions over a connection pool of its own. */
@@ -42,6 +58,8 @@ export interface Coordinator {
   readonly locks: CreditLocksPg;
   readonly settlements: SettlementsPg;
   readonly sweeps: SweepsPg;
+  readonly attempts: AttemptsPg;
+  readonly cancellations: CancellationsPg;
 }
 
 /** Makes a coordinator on these connections; `settler` has the settler's role. */
@@ -50,6 +68,8 @@ export function coordinatorOn(dispatcher: Database, settler: Database): Coordina
     locks: new CreditLocksPg(ledgerConfig, quietLog, dispatcher),
     settlements: new SettlementsPg(quietLog, settler),
     sweeps: new SweepsPg(dispatcher),
+    attempts: new AttemptsPg(ledgerConfig, quietLog, dispatcher),
+    cancellations: new CancellationsPg(dispatcher),
   };
 }
 
@@ -71,6 +91,8 @@ export interface Versions {
   readonly retired: number;
 }
 
+/** An account that nobody has. */
+const NOBODY = 999_999_999;
 const DAY_MS = 86_400_000;
 /** Ids older than the window; the test made them. */
 const oldIds = new Set<string>();
@@ -98,6 +120,25 @@ function distinct(requests: readonly (LockRequest | undefined)[]): LockRequest[]
     requests.flatMap((request) => (request === undefined ? [] : [[request.jobId, request]])),
   );
   return [...byId.values()];
+}
+
+/** `applyAround` of a batch. */
+function around<Request>(
+  batch: readonly Request[],
+  apply: (state: LedgerModel, requests: readonly Request[]) => readonly string[],
+): NonNullable<Operation['applyAround']> {
+  return (state, answers, between) => {
+    const isEarly = (_: Request, at: number) => answers[at] === 'unknown';
+    const early = [...apply(state, batch.filter(isEarly))];
+    between();
+    const late = [
+      ...apply(
+        state,
+        batch.filter((one, at) => !isEarly(one, at)),
+      ),
+    ];
+    return batch.map((one, at) => (isEarly(one, at) ? early : late).shift() ?? '');
+  };
 }
 
 // Answers in short, as the model says them.
@@ -130,7 +171,49 @@ function settleText(answer: SettleAnswer): string {
   return 'job' in answer ? `${answer.kind} ${toldText(answer.job)}` : answer.kind;
 }
 
+function giveUpText(answer: GiveUpAnswer): string {
+  switch (answer.kind) {
+    case 'retry':
+      return `retry ${answer.isFirst ? 'first' : 'again'} ${answer.givenUp.nextAttempt}`;
+    case 'ended':
+      return `ended ${answer.isFirst ? 'first' : 'again'} ${toldText(answer.job)}`;
+    default:
+      return answer.kind;
+  }
+}
+
+function placeText(answer: PlaceAnswer): string {
+  return answer?.kind === 'placed' || answer?.kind === 'unpayable' ? answer.kind : lockText(answer);
+}
+
+function cancelText(answer: CancelAnswer): string {
+  if (answer.kind === 'cancelled') return `cancelled ${toldText(answer.job)}`;
+  return answer.kind === 'ended' ? `ended ${answer.state}` : answer.kind;
+}
+
 // Drafts.
+
+/** Whether a message of a node names the attempt that runs, or what it has wrong. */
+type Fence = 'right' | 'attempt' | 'before' | 'node' | 'session';
+
+const fenceArb: fc.Arbitrary<Fence> = fc.oneof(
+  { weight: 8, arbitrary: fc.constant<Fence>('right') },
+  { weight: 4, arbitrary: fc.constantFrom<Fence>('attempt', 'before', 'before', 'node', 'session') },
+);
+
+/** The attempt of a job as it stands, or one that is not it; of a job that is not there the first. */
+function fenceOf(state: LedgerModel, request: LockRequest, fence: Fence) {
+  const job = state.jobs.get(request.jobId);
+  const attempt = Math.max(1, job?.attempt ?? 1);
+  const before = job?.givenUp.get(attempt - 1);
+  if (fence === 'before' && before)
+    return { attempt: attempt - 1, node: before.node, session: before.session };
+  return {
+    attempt: attempt + (fence === 'attempt' ? 1 : 0),
+    node: fence === 'node' ? 'node-3' : (job?.node ?? request.node),
+    session: (job?.session ?? request.session) + (fence === 'session' ? 1 : 0),
+  };
+}
 
 /** How one job of a batch is asked for: what is odd about it. */
 const LOCK_KINDS = ['plain', 'odd', 'free', 'retired', 'beyond', 'old', 'nobody'] as const;
@@ -166,7 +249,7 @@ function newRequest({ ledger, accounts, versions }: Scene, { account, kind, toke
   const special = { beyond: versions.plain, old: versions.plain, nobody: versions.plain, ...versions };
   return ledger.lockRequest({
     ...(kind === 'old' ? { jobId: oldId() } : {}),
-    accountId: kind === 'nobody' ? 999_999_999 : (accounts[account]?.id ?? 0),
+    accountId: kind === 'nobody' ? NOBODY : (accounts[account]?.id ?? 0),
     modelVersionId: special[kind],
     inputTokensMax: kind === 'beyond' ? model.TOKENS_MAX + tokens : tokens,
     outputTokensMax: tokens,
@@ -205,17 +288,14 @@ const resultArb = fc.record({
   back: backArb,
   share: fc.double({ min: 0, max: 2, noNaN: true }),
   tag: fc.nat({ max: 1 }),
-  fence: fc.oneof(
-    { weight: 8, arbitrary: fc.constant('right') },
-    { weight: 3, arbitrary: fc.constantFrom('attempt', 'node', 'session') },
-  ),
+  fence: fenceArb,
   isCompleted: fc.boolean(),
 });
 
 const settle = fc.array(resultArb, { minLength: 1, maxLength: 6 }).map(
   (results): Draft => ({
     text: `settle ${JSON.stringify(results)}`,
-    prepare: (scene) => {
+    prepare: (scene, state) => {
       const requests = new Map<string, SettleRequest>();
       for (const { back, share, tag, fence, isCompleted } of results) {
         const request = recent(scene, back);
@@ -223,9 +303,7 @@ const settle = fc.array(resultArb, { minLength: 1, maxLength: 6 }).map(
         const tokens = Math.floor(request.inputTokensMax * share);
         requests.set(request.jobId, {
           jobId: request.jobId,
-          attempt: fence === 'attempt' ? 2 : 1,
-          node: fence === 'node' ? 'node-2' : request.node,
-          session: request.session + (fence === 'session' ? 1 : 0),
+          ...fenceOf(state, request, fence),
           status: isCompleted ? 'completed' : 'failed',
           inputTokens: tokens,
           outputTokens: tokens,
@@ -235,41 +313,135 @@ const settle = fc.array(resultArb, { minLength: 1, maxLength: 6 }).map(
       const batch = [...requests.values()];
       return {
         run: async ({ settlements }) => (await settlements.settleBatch(batch)).map(settleText),
-        apply: (state) => model.settleBatch(state, batch),
+        apply: (at) => model.settleBatch(at, batch),
+        applyAround: around(batch, model.settleBatch),
       };
     },
   }),
 );
 
-const end = fc
-  .array(fc.record({ back: backArb, isStale: fc.boolean(), isReplyOwed: fc.boolean() }), {
-    minLength: 1,
-    maxLength: 4,
+/** Gives attempts up: with a next try or without, by a result or without one, through whose fault, and with whom behind it. */
+const giveUpArb = fc.record({
+  back: backArb,
+  fence: fenceArb,
+  isCounted: fc.boolean(),
+  delayMs: fc.constantFrom(null, 0, 0, 5, model.TIMEOUT_MS + 1),
+  tag: fc.constantFrom(null, 0, 1),
+  isOwed: fc.boolean(),
+});
+
+const giveUp = fc.array(giveUpArb, { minLength: 1, maxLength: 4 }).map(
+  (ends): Draft => ({
+    text: `give up ${JSON.stringify(ends)}`,
+    prepare: (scene, state) => {
+      const batch = new Map<string, GiveUpRequest>();
+      for (const { back, fence, tag, ...change } of ends) {
+        const request = recent(scene, back);
+        if (request === undefined || batch.has(request.jobId)) continue;
+        const digest = tag === null ? null : hash(`${tag} ${request.jobId}`);
+        const name = fenceOf(state, request, fence);
+        batch.set(request.jobId, scene.ledger.giveUpRequest(request, { ...name, ...change, digest }));
+      }
+      const requests = [...batch.values()];
+      return {
+        run: async ({ attempts }) => (await attempts.giveUpBatch(requests)).map(giveUpText),
+        apply: (at) => model.giveUpBatch(at, requests),
+        applyAround: around(requests, model.giveUpBatch),
+      };
+    },
+  }),
+);
+
+const placeArb = fc.record({
+  back: backArb,
+  isAhead: fc.integer({ min: 0, max: 9 }).map((n) => n === 0),
+  version: fc.constantFrom('locked', 'locked', 'plain', 'odd', 'free', 'retired'),
+  node: fc.constantFrom('node-1', 'node-2'),
+});
+
+const place = fc.array(placeArb, { minLength: 1, maxLength: 4 }).map(
+  (places): Draft => ({
+    text: `place ${JSON.stringify(places)}`,
+    prepare: (scene, state) => {
+      const batch = new Map<string, PlaceRequest>();
+      for (const { back, isAhead, version, node } of places) {
+        const request = recent(scene, back);
+        if (request === undefined) continue;
+        const { jobId, session } = request;
+        const attempt = (state.jobs.get(jobId)?.attempt ?? 1) + (isAhead ? 1 : 0);
+        const modelVersionId = version === 'locked' ? request.modelVersionId : scene.versions[version];
+        batch.set(jobId, { jobId, attempt, node, session, modelVersionId });
+      }
+      const requests = [...batch.values()];
+      return {
+        run: async ({ attempts }) => (await attempts.placeBatch(requests)).map(placeText),
+        apply: (at) => model.placeBatch(at, requests),
+      };
+    },
+  }),
+);
+
+/** Cancels jobs that are there, that come later, or that are another's. */
+const cancel = fc
+  .record({
+    fresh: fc.array(newJobArb, { maxLength: 2 }),
+    backs: fc.array(backArb, { maxLength: 3 }),
+    isOther: fc.boolean(),
   })
   .map(
-    (ends): Draft => ({
-      text: `end ${JSON.stringify(ends)}`,
+    ({ fresh, backs, isOther }): Draft => ({
+      text: `cancel ${JSON.stringify({ fresh, backs, isOther })}`,
       prepare: (scene) => {
-        const batch = ends.flatMap(({ back, isStale, isReplyOwed }) => {
-          const request = recent(scene, back);
-          if (request === undefined) return [];
-          const { jobId, node } = request;
-          const session = request.session + (isStale ? 1 : 0);
-          return [{ jobId, attempt: 1, node, session, code: 'TG_WORKER_LOST' as const, isReplyOwed }];
-        });
-        const requests = [...new Map(batch.map((one) => [one.jobId, one])).values()];
+        const made = fresh.filter(({ kind }) => kind !== 'nobody').map((one) => newRequest(scene, one));
+        const jobs = distinct([
+          ...backs.map((back) => againOf(scene, { back, how: isOther ? 'account' : 'same' })),
+          ...made,
+        ]);
+        const requests = jobs.filter(({ accountId }) => accountId !== NOBODY);
+        scene.asked.push(...made);
         return {
-          run: async ({ locks }) => {
-            const answers = await locks.endJobs(requests);
-            return answers.map((answer) =>
-              answer.kind === 'ended' ? `ended ${toldText(answer.job)}` : answer.kind,
-            );
-          },
-          apply: (state) => model.endJobs(state, requests),
+          run: async ({ cancellations }) => (await cancellations.cancelBatch(requests)).map(cancelText),
+          apply: (at) => model.cancelBatch(at, requests, isInWindow),
         };
       },
     }),
   );
+
+const owedAttempts = fc.constant<Draft>({
+  text: 'owed attempts',
+  prepare: () => ({
+    run: async ({ attempts }) => {
+      const owing = await attempts.owedAttempts(ALL);
+      const texts = owing.map(
+        ({ jobId, attempt, code, alarm }) => `${jobId} ${attempt} ${code} ${alarm ? 'alarm' : 'no alarm'}`,
+      );
+      return texts.toSorted();
+    },
+    apply: model.owedAttempts,
+  }),
+});
+
+const clearAttempts = fc.array(backArb, { minLength: 1, maxLength: 6 }).map(
+  (backs): Draft => ({
+    text: `clear attempts ${backs.join()}`,
+    prepare: (scene) => {
+      const names = distinct(backs.map((back) => recent(scene, back))).map(({ jobId }) => ({
+        jobId,
+        attempt: 1,
+      }));
+      return {
+        run: async ({ attempts }) => {
+          await attempts.clearOwedAttempts(names);
+          return [];
+        },
+        apply: (state) => {
+          model.clearOwedAttempts(state, names);
+          return [];
+        },
+      };
+    },
+  }),
+);
 
 const endUnlocked = fc
   .record({
@@ -287,7 +459,7 @@ const endUnlocked = fc
           : ({ state: 'refused', code: 'TG_MODEL_UNKNOWN' } as const);
         const all = distinct([...again.map((one) => againOf(scene, one)), ...made]);
         const requests = all
-          .filter(({ accountId }) => accountId !== 999_999_999)
+          .filter(({ accountId }) => accountId !== NOBODY)
           .map((one) => endUnlockedRequest(one, change));
         scene.asked.push(...made);
         return {
@@ -392,7 +564,11 @@ async function toppedUp({ accounts }: TestLedger, id: string, name: string, micr
 export const DRAFTS: readonly { readonly weight: number; readonly arbitrary: fc.Arbitrary<Draft> }[] = [
   { weight: 8, arbitrary: lock },
   { weight: 8, arbitrary: settle },
-  { weight: 3, arbitrary: end },
+  { weight: 5, arbitrary: giveUp },
+  { weight: 4, arbitrary: place },
+  { weight: 2, arbitrary: cancel },
+  { weight: 1, arbitrary: owedAttempts },
+  { weight: 1, arbitrary: clearAttempts },
   { weight: 2, arbitrary: endUnlocked },
   { weight: 2, arbitrary: lookUp },
   { weight: 2, arbitrary: sweep },
@@ -405,7 +581,9 @@ export const DRAFTS: readonly { readonly weight: number; readonly arbitrary: fc.
 export const RACERS: readonly { readonly weight: number; readonly arbitrary: fc.Arbitrary<Draft> }[] = [
   { weight: 4, arbitrary: lock },
   { weight: 4, arbitrary: settle },
-  { weight: 2, arbitrary: end },
+  { weight: 3, arbitrary: giveUp },
+  { weight: 2, arbitrary: place },
+  { weight: 2, arbitrary: cancel },
   { weight: 1, arbitrary: endUnlocked },
   { weight: 1, arbitrary: topUp },
 ];
