@@ -3,7 +3,7 @@ import type { FleetMessage } from '../../src/contracts/fleet.ts';
 import { FLEET_KEYS } from '../../src/contracts/names.ts';
 import { helloBytes } from '../../src/contracts/signed-bytes.ts';
 import type { Envelope, Expectation, Input } from './input.ts';
-import { GENERIC, type Json } from './mutations.ts';
+import { GENERIC, parsed } from './mutations.ts';
 import type { FuzzDirectory, KeyedNode } from './people.ts';
 import type { Random } from './random.ts';
 import { weighted } from './weighted.ts';
@@ -176,7 +176,7 @@ export class FleetInputs {
     } as const;
     if (isGeneric) {
       const mutation = pickGeneric(random);
-      const mutated = GENERIC[mutation]?.mutate(random, JSON.parse(text) as Json, text);
+      const mutated = GENERIC[mutation]?.mutate(random, parsed(text), text);
       if (mutated === undefined) throw new Error(`no mutation ${mutation}`);
       return { ...base, mutation, body: mutated.body, expects: mutated.expects };
     }

@@ -67,6 +67,8 @@ const BODY_SHOWN_MAX = 2_000;
 const FIELD_LENGTH_MAX = 160;
 const MESSAGE_LENGTH_MAX = 500;
 const MIB = 1_048_576;
+/** Only probation and the sample make `verify` look at a signature. */
+const RESULT_BOUNDS = { prefetch: 1, verifyAmountMicro: Number.MAX_SAFE_INTEGER };
 /** An arrival without its delivery. */
 const BLANK = arrivalOf({});
 
@@ -80,15 +82,21 @@ export class Target {
 
   constructor(directory: FuzzDirectory) {
     this.directory = directory;
-    const registry: Pick<FleetRegistry, 'apply'> = {
+    const registry: FleetRegistry = {
       apply: (message, pools) => {
         this.#applied = { message, pools };
         return Promise.resolve({ kind: 'applied' });
       },
+      takeLost: () => Promise.resolve([]),
+      forget: () => Promise.resolve(),
+      list: () => Promise.resolve([]),
+      // oxlint-disable-next-line no-empty-function
+      async *occupancy() {},
+      state: () => Promise.resolve('ready'),
     };
     this.#intake = new FleetIntake(
       (id) => directory.node(id),
-      registry as FleetRegistry,
+      registry,
       { fleetMessage: () => undefined },
       {
         onRefused: (refused) => {
@@ -128,10 +136,10 @@ export class Target {
   }
 
   async #judgeResult(input: Input): Promise<Verdict> {
-    const bounds = { verifySampleShare: input.isStrict ? 1 : 0, verifyAmountMicro: Number.MAX_SAFE_INTEGER };
+    const bounds = { ...RESULT_BOUNDS, verifySampleShare: input.isStrict ? 1 : 0 };
     const deps = {
       directory: this.directory,
-      bounds: bounds as Parameters<typeof verify>[1]['bounds'],
+      bounds,
       random: () => 0.5,
     };
     const { on, off } = await verify([deliveryOf(input)], deps);
@@ -205,7 +213,8 @@ export class Inputs {
 
 function heapMib(): number {
   setFlagsFromString('--expose-gc');
-  (runInNewContext('gc') as () => void)();
+  const collect: () => void = runInNewContext('gc');
+  collect();
   return process.memoryUsage().heapUsed / MIB;
 }
 

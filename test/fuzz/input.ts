@@ -36,6 +36,26 @@ export interface Input {
   readonly isStrict: boolean;
 }
 
+type Message = ConstructorParameters<typeof AmqpDelivery>[1];
+
+/** amqplib says of each property that it is not there. */
+const NO_PROPERTIES: Message['properties'] = {
+  contentType: undefined,
+  contentEncoding: undefined,
+  headers: {},
+  deliveryMode: 2,
+  priority: undefined,
+  correlationId: undefined,
+  replyTo: undefined,
+  expiration: undefined,
+  messageId: undefined,
+  timestamp: undefined,
+  type: undefined,
+  userId: undefined,
+  appId: undefined,
+  clusterId: undefined,
+};
+
 const forget = (): void => undefined;
 
 /** What the broker would hand over, read by the code that reads real messages. */
@@ -43,10 +63,7 @@ export function deliveryOf(input: Input): Delivery {
   const { envelope, routingKey, body, kind } = input;
   const exchange = { job: 'jobs', result: 'results', fleet: 'fleet' }[kind];
   const queue = { job: 'jobs.small.interactive', result: 'results', fleet: 'fleet' }[kind];
-  // amqplib's own type wants every property, though the wire leaves out what was not set.
-  const properties = { headers: {}, ...envelope } as ConstructorParameters<
-    typeof AmqpDelivery
-  >[1]['properties'];
+  const properties: Message['properties'] = Object.assign({}, NO_PROPERTIES, envelope);
   const fields = { deliveryTag: 1, redelivered: false, exchange, routingKey, consumerTag: 'fuzz' };
   return new AmqpDelivery(queue, { content: body, fields, properties }, new Answers(forget), 0);
 }

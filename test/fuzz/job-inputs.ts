@@ -1,6 +1,6 @@
 import { jobMessage } from '../dispatcher/samples.ts';
 import type { Envelope, Expectation, Input } from './input.ts';
-import { GENERIC, type Json } from './mutations.ts';
+import { GENERIC, parsed } from './mutations.ts';
 import type { Random } from './random.ts';
 import { weighted } from './weighted.ts';
 
@@ -136,7 +136,7 @@ const TRACEPARENTS: readonly unknown[] = [
   ['00'],
   { a: 1 },
   '00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01',
-  `00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0${'\0'}`,
+  '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0\0',
 ];
 
 /** Faults of a job beside its bytes: who sends it, what the envelope says, what names and limits it uses. */
@@ -455,8 +455,7 @@ export function jobInput(random: Random, nowMs: number): Input {
   } as const;
   if (random.chance(GENERIC_SHARE)) {
     const mutation = pickGeneric(random);
-    const { body, expects, code } =
-      GENERIC[mutation]?.mutate(random, JSON.parse(original) as Json, original) ?? never();
+    const { body, expects, code } = GENERIC[mutation]?.mutate(random, parsed(original), original) ?? never();
     return { ...base, mutation, body, expects, code: code === undefined ? null : `TG_MESSAGE_${code}` };
   }
   const mutation = pickFault(random);

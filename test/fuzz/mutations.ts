@@ -16,6 +16,11 @@ export interface Mutated {
 /** Changes a valid message, given as a copy that may be changed and as text. */
 export type Mutation = (random: Random, value: Json, text: string) => Mutated;
 
+/** A copy of a message that may be changed. */
+export function parsed(text: string): Json {
+  return JSON.parse(text);
+}
+
 /** One place in a tree: `holder[key]`. */
 interface Place {
   readonly holder: Json[] | { [key: string]: Json };
@@ -183,11 +188,12 @@ function objectsOf(value: Json, found: Holder[] = []): Holder[] {
 }
 
 function read({ holder, key }: Place): Json {
-  return (holder as Holder)[key] ?? null;
+  const value: Json | undefined = Reflect.get(holder, key);
+  return value ?? null;
 }
 
 function write({ holder, key }: Place, value: Json): void {
-  (holder as Holder)[key] = value;
+  Reflect.set(holder, key, value);
 }
 
 function typeOf(value: Json): string {
@@ -224,9 +230,10 @@ function randomValue(random: Random): Json {
 }
 
 function escaped(random: Random, text: string, share: number): string {
-  return [...text]
+  return text
+    .split('')
     .map((letter) => {
-      if (letter.length > 1 || !random.chance(share)) return letter;
+      if (!random.chance(share)) return letter;
       const code = (letter.codePointAt(0) ?? 0).toString(16).padStart(4, '0');
       return `\\u${random.chance(0.5) ? code.toUpperCase() : code}`;
     })
@@ -263,7 +270,7 @@ export const GENERIC: Readonly<Record<string, { readonly weight: number; readonl
     weight: 8,
     mutate: (random, value) => {
       const place = random.pick(placesOf(value).filter(({ holder }) => !Array.isArray(holder)));
-      delete (place.holder as Holder)[place.key];
+      Reflect.deleteProperty(place.holder, place.key);
       return { body: bytesOf(value), expects: OPTIONAL.has(place.key) ? 'open' : 'refused' };
     },
   },
@@ -301,12 +308,10 @@ export const GENERIC: Readonly<Record<string, { readonly weight: number; readonl
     mutate: (random, value) => {
       const strings = placesOf(value).filter((place) => typeof read(place) === 'string');
       const place = random.pick(strings);
-      const text = read(place);
+      const before = read(place);
+      const text = typeof before === 'string' ? before : '';
       const odd = random.pick(ODD_STRINGS);
-      write(
-        place,
-        random.chance(0.7) ? odd : random.chance(0.5) ? `${String(text)}${odd}` : `${odd}${String(text)}`,
-      );
+      write(place, random.chance(0.7) ? odd : random.chance(0.5) ? `${text}${odd}` : `${odd}${text}`);
       return { body: bytesOf(value), expects: 'open' };
     },
   },

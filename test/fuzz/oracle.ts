@@ -17,17 +17,21 @@ const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
 const BYTES_MAX = 1_048_576;
 const DEPTH_MAX = 32;
 
-type Tree = Readonly<Record<string, unknown>>;
+/** `value[name]` where `value` is an object that has it itself. */
+function at(value: unknown, name: string): unknown {
+  const isThere = typeof value === 'object' && value !== null && Object.hasOwn(value, name);
+  return isThere ? Reflect.get(value, name) : undefined;
+}
 
 function isWhole(value: unknown, min: number, max: number): boolean {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= min && value <= max;
 }
 
 /** The object that the bytes say, read without any of our parsers. Throws if they are none. */
-function treeOf(body: Buffer): Tree {
+function treeOf(body: Buffer): object {
   const value: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new Error('no object');
-  return value as Tree;
+  return value;
 }
 
 /** Depth, and whether a key `__proto__` stands anywhere. */
@@ -73,24 +77,29 @@ function limitsFault(limits: unknown): string | null {
   const fault = keysFault(limits, Object.keys(LIMITS));
   if (fault !== null) return fault;
   for (const [name, max] of Object.entries(LIMITS))
-    if (!isWhole((limits as Tree)[name], 1, max)) return `limit ${name}`;
+    if (!isWhole(at(limits, name), 1, max)) return `limit ${name}`;
   return null;
+}
+
+function isShare(value: unknown, max: number): boolean {
+  return value === undefined || (typeof value === 'number' && value >= 0 && value <= max);
 }
 
 function inputFault(input: unknown): string | null {
   const fault = keysFault(input, ['messages'], ['temperature', 'top_p', 'seed', 'stop']);
   if (fault !== null) return fault;
-  const { messages, temperature = 0, top_p = 0 } = input as Tree;
+  const messages = at(input, 'messages');
   if (!Array.isArray(messages) || messages.length === 0 || messages.length > 1_000) return 'messages';
-  for (const message of messages as unknown[]) {
+  for (const message of messages) {
     const wrong = keysFault(message, ['role', 'content']);
     if (wrong !== null) return wrong;
-    const { role, content } = message as Tree;
+    const [role, content] = [at(message, 'role'), at(message, 'content')];
     if (!['system', 'user', 'assistant', 'tool'].includes(String(role)) || typeof content !== 'string')
       return 'a message';
   }
-  const isNumber = (value: unknown, max: number) => typeof value === 'number' && value >= 0 && value <= max;
-  return isNumber(temperature, 2) && isNumber(top_p, 1) ? null : 'temperature or top_p';
+  return isShare(at(input, 'temperature'), 2) && isShare(at(input, 'top_p'), 1)
+    ? null
+    : 'temperature or top_p';
 }
 
 /** What is wrong with a job that was admitted, or with what the arbiter is to remember of it. */
@@ -102,10 +111,11 @@ export function jobFault(
   if (bytes !== null) return bytes;
   const said = treeOf(body);
   if (envelope.userId !== 'p-web' || publisher.name !== 'web') return 'the sender may not spend';
-  if (said['account'] !== 'acme' || account.id !== 1 || said['namespace'] !== 'acme/prod')
+  if (at(said, 'account') !== 'acme' || account.id !== 1 || at(said, 'namespace') !== 'acme/prod')
     return 'the account';
-  if (said['v'] !== 1 || said['kind'] !== 'chat' || said['stream'] !== false) return 'v, kind or stream';
-  const id = said['id'];
+  if (at(said, 'v') !== 1 || at(said, 'kind') !== 'chat' || at(said, 'stream') !== false)
+    return 'v, kind or stream';
+  const id = at(said, 'id');
   if (
     typeof id !== 'string' ||
     !UUID_V7.test(id) ||
@@ -114,16 +124,16 @@ export function jobFault(
     id !== job.id
   )
     return 'the id';
-  const key = `${String(said['model'])}.${String(said['priority'])}`;
+  const key = `${String(at(said, 'model'))}.${String(at(said, 'priority'))}`;
   if (source === 'pool' && routingKey !== key) return 'the routing key';
-  if (!['interactive', 'batch'].includes(String(said['priority']))) return 'the priority';
+  if (!['interactive', 'batch'].includes(String(at(said, 'priority')))) return 'the priority';
   const { expiration, replyTo } = envelope;
-  const wait = (said['limits'] as Tree | undefined)?.['wait_ms'];
+  const wait = at(at(said, 'limits'), 'wait_ms');
   if (source !== 'expired' && expiration !== String(wait)) return 'the expiration';
-  if (said['priority'] === 'interactive' && Number(wait) > 600_000) return 'wait_ms';
+  if (at(said, 'priority') === 'interactive' && Number(wait) > 600_000) return 'wait_ms';
   if (replyTo !== undefined && replyTo !== 'reply.p-web' && !replyTo.startsWith('reply.p-web.'))
     return 'reply_to';
-  return identityFault(identity) ?? inputFault(said['input']);
+  return identityFault(identity) ?? inputFault(at(said, 'input'));
 }
 
 /** What PostgreSQL is to keep must be something that it can keep. */
@@ -138,7 +148,7 @@ function identityFault(identity: Known['identity']): string | null {
 /** What is wrong with a job that may run. */
 export function admittedFault(input: Input, known: Known): string | null {
   if (known.model?.model !== 'small' || known.job.model !== 'small') return 'the model';
-  return jobFault(input, known) ?? limitsFault(treeOf(input.body)['limits']);
+  return jobFault(input, known) ?? limitsFault(at(treeOf(input.body), 'limits'));
 }
 
 /** What a result claims under its digest; a text counts as the bytes that travel. */
@@ -180,7 +190,7 @@ export function resultFault(
   if (!isWhole(result.usage.output_tokens, 0, 100_000_000) || !isWhole(result.attempt, 1, 100))
     return 'a number';
   if (!result.flush.digests.includes(result.digest)) return 'its flush does not list it';
-  const good = JSON.parse(original) as ResultMessage;
+  const good: ResultMessage = JSON.parse(original);
   if (result.digest === good.digest && claimOf(result) !== claimOf(good))
     return 'another claim under the same digest';
   if (!isStrict) return null;

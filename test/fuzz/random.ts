@@ -28,9 +28,9 @@ export class Random {
 
   /** One of them. Throws if there is none. */
   pick<T>(choices: readonly T[]): T {
-    const chosen = choices[Math.floor(this.next() * choices.length)];
-    if (chosen === undefined && choices.length === 0) throw new Error('nothing to choose from');
-    return chosen as T;
+    const at = Math.floor(this.next() * choices.length);
+    for (const [i, choice] of choices.entries()) if (i === at) return choice;
+    throw new Error('nothing to choose from');
   }
 
   bytes(length: number): Buffer {

@@ -218,7 +218,7 @@ class RealFuzz {
       const row = await this.#world.books.job(message.job);
       if (row?.state !== 'locked') this.#findings.push(`a forged result ended ${message.job}: ${row?.state}`);
     }
-    for (const one of [...held]) await this.#holder.finish(one);
+    for (const one of held) await this.#holder.finish(one);
     for (const { message } of held) {
       const { state, charged_micro } = await this.#world.reply(message.job);
       if (state !== 'succeeded' || charged_micro !== 11)

@@ -2,7 +2,7 @@ import type { ResultMessage } from '../../src/contracts/result.ts';
 import { resultDigest } from '../../src/contracts/signed-bytes.ts';
 import { signResults, type UnsignedResult } from '../../src/workers/agent/result.ts';
 import type { Envelope, Expectation, Input } from './input.ts';
-import { GENERIC, type Json } from './mutations.ts';
+import { GENERIC, parsed } from './mutations.ts';
 import type { FuzzDirectory, KeyedNode } from './people.ts';
 import type { Random } from './random.ts';
 import { weighted } from './weighted.ts';
@@ -293,7 +293,7 @@ export function spoiltResult(random: Random, good: ResultMessage, text: string, 
   } as const;
   if (random.chance(GENERIC_SHARE)) {
     const mutation = pickGeneric(random);
-    const mutated = GENERIC[mutation]?.mutate(random, JSON.parse(text) as Json, text);
+    const mutated = GENERIC[mutation]?.mutate(random, parsed(text), text);
     if (mutated === undefined) throw new Error(`no mutation ${mutation}`);
     return { ...base, mutation, body: mutated.body, expects: mutated.expects, isStrict: false };
   }

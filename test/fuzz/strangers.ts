@@ -51,7 +51,9 @@ export class Strangers {
     if (this.#unconfirmed >= UNCONFIRMED_MAX) await this.allConfirmed();
     const channel = await this.#channelOf(envelope.userId ?? SENDERS[kind][0]);
     this.#unconfirmed += 1;
-    const options: Options.Publish = Object.assign({ persistent: true }, envelope);
+    const options: Options.Publish = { persistent: true };
+    for (const [name, value] of Object.entries(envelope))
+      if (value !== undefined) Reflect.set(options, name, value);
     channel.publish(EXCHANGES[kind], routingKey, body, options, (error: unknown) => {
       this.#unconfirmed -= 1;
       if (error) this.#failure = new Error('the broker did not take an input', { cause: error });

@@ -172,14 +172,9 @@ function settleText(answer: SettleAnswer): string {
 }
 
 function giveUpText(answer: GiveUpAnswer): string {
-  switch (answer.kind) {
-    case 'retry':
-      return `retry ${answer.isFirst ? 'first' : 'again'} ${answer.givenUp.nextAttempt}`;
-    case 'ended':
-      return `ended ${answer.isFirst ? 'first' : 'again'} ${toldText(answer.job)}`;
-    default:
-      return answer.kind;
-  }
+  if (!('isFirst' in answer)) return answer.kind;
+  const told = answer.kind === 'retry' ? answer.givenUp.nextAttempt : toldText(answer.job);
+  return `${answer.kind} ${answer.isFirst ? 'first' : 'again'} ${told}`;
 }
 
 function placeText(answer: PlaceAnswer): string {
