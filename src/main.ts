@@ -22,6 +22,7 @@ import { CreditLocksPg } from './ledger/credit-locks.ts';
 import { SettlementsPg } from './ledger/settlements.ts';
 import { SweepsPg } from './ledger/sweeps.ts';
 import { DirectoryPg } from './network/directory.ts';
+import { PoolRecords } from './network/pools.ts';
 import { exposeGauges, healthChecks } from './observe.ts';
 import { Health } from './ops/health.ts';
 import { Lifecycle } from './ops/lifecycle.ts';
@@ -173,7 +174,16 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
     declareNode: (node) => topology.declareNode(node),
     forgetNode: (node) => topology.forgetNode(node),
   });
-  const line = new JobLine({ ...shared, bounds: config.line, digestKey, locks, traceStore, nodeQueues });
+  const poolRecords = new PoolRecords(stores.dispatcherDb, config.line.poolsMax);
+  const line = new JobLine({
+    ...shared,
+    bounds: config.line,
+    digestKey,
+    locks,
+    traceStore,
+    nodeQueues,
+    openPools: (wanted) => poolRecords.open(wanted),
+  });
   const budget = new ByteBudget(config.line.heldBytesMax);
   const declarePool = (pool: string) => broker.topology.declarePool(pool);
   const suspects = new Suspects(new RedisSuspectCounts(redis), config.line, clock, log);
@@ -207,8 +217,8 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
     stages,
     health,
     nodeQueues,
-    unroutable: new SideIntake({ broker, line, suspects, log, metrics }, 'unroutable'),
-    expired: new SideIntake({ broker, line, suspects, log, metrics }, 'expired'),
+    unroutable: new SideIntake({ ...shared, line, suspects }, 'unroutable'),
+    expired: new SideIntake({ ...shared, line, suspects }, 'expired'),
   };
 }
 

@@ -86,6 +86,7 @@ export function coreDeclarations(bounds: QueueBounds): Declaration[] {
     quorum(QUEUE.unroutable, { ...bounded, ...EXPIRING }),
     bind(QUEUE.unroutable, EXCHANGE.unroutable, ''),
     exchange(EXCHANGE.jobs, 'direct', { 'alternate-exchange': EXCHANGE.unroutable }),
+    exchange(EXCHANGE.moved, 'direct'),
     exchange(EXCHANGE.dispatch, 'direct'),
     exchange(EXCHANGE.control, 'direct'),
     exchange(EXCHANGE.results, 'direct'),
@@ -115,6 +116,7 @@ export function poolDeclarations(pool: string, bounds: QueueBounds): Declaration
   return PRIORITIES.flatMap((priority) => [
     waiting(priority),
     bind(jobQueue(pool, priority), EXCHANGE.jobs, jobKey(pool, priority)),
+    bind(jobQueue(pool, priority), EXCHANGE.moved, jobKey(pool, priority)),
   ]);
 }
 

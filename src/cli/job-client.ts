@@ -1,7 +1,7 @@
 import type { AmqpBroker } from '../broker/connection.ts';
 import type { Config } from '../config-schema.ts';
 import type { JobMessage } from '../contracts/job.ts';
-import { EXCHANGE, jobKey } from '../contracts/names.ts';
+import { EXCHANGE, jobKey, poolOfJob } from '../contracts/names.ts';
 import type { ReplyMessage } from '../contracts/reply.ts';
 import { StoreError, TollgateError } from '../errors.ts';
 import { newUuidV7 } from '../ids.ts';
@@ -63,7 +63,7 @@ export async function sendJob(
 async function publish(broker: AmqpBroker, job: JobMessage, replyTo: string): Promise<void> {
   const outcome = await broker.publisher.publish({
     exchange: EXCHANGE.jobs,
-    routingKey: jobKey(job.model, job.priority),
+    routingKey: jobKey(poolOfJob(job), job.priority),
     body: Buffer.from(JSON.stringify(job)),
     messageId: job.id,
     correlationId: job.id,

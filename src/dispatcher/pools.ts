@@ -25,7 +25,7 @@ interface PoolsDeps {
   readonly metrics: Pick<Metrics, 'jobsReceived' | 'redelivered'>;
 }
 
-/** One intake per model of the directory; looks at the slots of all pools with one call to Redis, a few times a second. */
+/** One intake per model of the directory and per open pool with a constraint; looks at the slots of all pools with one call to Redis, a few times a second. */
 export class Pools implements Service {
   readonly #deps: PoolsDeps;
   readonly #pools = new Map<string, PoolIntake>();
@@ -108,10 +108,15 @@ export class Pools implements Service {
 
   /** A pool's queues are declared before anything consumes them, and stay when its model is retired: jobs may wait there. */
   async #addNew(): Promise<void> {
-    for (const { model } of this.#deps.directory.models()) {
-      if (this.#pools.has(model)) continue;
-      await this.#deps.declarePool(model);
-      this.#pools.set(model, new PoolIntake(model, this.#deps));
+    const { directory, declarePool } = this.#deps;
+    const names = [
+      ...directory.models().map(({ model }) => model),
+      ...directory.pools().map(({ name }) => name),
+    ];
+    for (const pool of names) {
+      if (this.#pools.has(pool)) continue;
+      await declarePool(pool);
+      this.#pools.set(pool, new PoolIntake(pool, this.#deps));
     }
   }
 }

@@ -9,7 +9,7 @@ import type { Admitted, Exit, Reserved, Split, WaitingRoom } from './types.ts';
 export async function reserve(admitted: readonly Admitted[], slots: SlotLeases): Promise<Split<Reserved>> {
   if (admitted.length === 0) return { on: [], off: [] };
   const answers = await slots.reserveBatch(
-    admitted.map((one) => ({ jobId: one.identity.jobId, attempt: 1, pool: one.job.model })),
+    admitted.map((one) => ({ jobId: one.identity.jobId, attempt: 1, pool: one.pool })),
   );
   const on: Reserved[] = [];
   const off: Exit[] = [];

@@ -1,4 +1,5 @@
 import type { FleetMessage } from '../contracts/fleet.ts';
+import { modelOfPool } from '../contracts/names.ts';
 import { invariant } from '../errors.ts';
 import { cellOf } from './keys.ts';
 import type { FleetRedis } from './redis.ts';
@@ -38,7 +39,7 @@ export class RedisFleetRegistry implements FleetRegistry {
       message.slots_total,
       message.slots_in_use,
       [...new Set(pools)].join(' '),
-      message.warm_models.filter((model) => pools.includes(model)).join(' '),
+      [...new Set(pools)].filter((pool) => message.warm_models.includes(modelOfPool(pool))).join(' '),
       ...message.leases.flatMap(({ job, attempt }) => [job, attempt]),
     ]);
     return toOutcome(reply);
@@ -107,7 +108,7 @@ function toOccupancy(row: readonly string[]): WorkerOccupancy {
     slotsTotal: Number(slots),
     slotsInUse: Number(leases) + Number(unleased),
     pools: pools.split(' ').filter(Boolean),
-    warmModels: warm.split(' ').filter(Boolean),
+    warmModels: [...new Set(warm.split(' ').filter(Boolean).map(modelOfPool))],
     isDraining: state === 'draining',
     heartbeatAgeMs: Number(ageMs),
     leases: Number(leases),

@@ -52,6 +52,7 @@ await t.test(
       jobs: 'direct',
       'jobs.unroutable': 'fanout',
       'jobs.expired': 'fanout',
+      moved: 'direct',
       dispatch: 'direct',
       control: 'direct',
       results: 'direct',
@@ -105,6 +106,8 @@ await t.test(
         'jobs -llama-3.interactive-> jobs.llama-3.interactive',
         'jobs.expired --> jobs.expired',
         'jobs.unroutable --> jobs.unroutable',
+        'moved -llama-3.batch-> jobs.llama-3.batch',
+        'moved -llama-3.interactive-> jobs.llama-3.interactive',
         'results -result-> results',
       ],
     );

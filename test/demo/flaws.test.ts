@@ -40,6 +40,9 @@ const directory: Directory = {
   models: () => [],
   refresh: async () => undefined,
   version: 1,
+  pool: () => undefined,
+  pools: () => [],
+  misfit: () => null,
   onChange: () => () => undefined,
 };
 

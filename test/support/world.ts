@@ -198,11 +198,12 @@ export class World {
     id: string,
     models: readonly string[] = ['small'],
     lifecycle: 'active' | 'probation' = 'active',
+    place: { readonly region?: string; readonly vramGb?: number } = {},
   ): Promise<void> {
     const key = generateNodeKey();
     this.#keys.set(id, key);
     const publicKey = rawPublicKey(key);
-    await new Nodes(this.admin).register({ id, owner: 'owner', publicKey, models, lifecycle });
+    await new Nodes(this.admin).register({ id, owner: 'owner', publicKey, models, lifecycle, ...place });
     await this.addBrokerUser(nodeUser(id));
   }
 
