@@ -76,3 +76,19 @@ await t.test(
     }
   },
 );
+
+await t.test('what no registered node has is refused by name and remembered', async (t) => {
+  const tollgate = await world(t);
+  await tollgate.addNode('near', ['small'], 'active', { region: 'eu', vramGb: 24 });
+  const cases: [Partial<JobMessage>, object][] = [
+    [wants('mars', null), { code: 'TG_REGION_UNKNOWN', field: 'constraints.region', retryable: false }],
+    [wants('eu', 32), { code: 'TG_NO_NODE_FITS', field: 'constraints.vram_gb_min', retryable: false }],
+  ];
+  for (const [change, error] of cases) {
+    const job = tollgate.job(change);
+    await tollgate.send(job);
+    t.match(await tollgate.reply(job.id), { state: 'refused', error });
+    t.match(await tollgate.books.job(job.id), { state: 'refused', attempt: 0 });
+  }
+  t.same(await tollgate.books.sql('select from network.pools'), [], 'no pool was opened for them');
+});
