@@ -46,7 +46,7 @@ await t.test('no more pools are opened than the bound says, and those that are o
 await t.test('an emptied Redis gets the leases of constrained jobs back in their pool', async (t) => {
   const tollgate = await world(t, {
     workers: 0,
-    settings: { 'fleet.heartbeatMs': 300, 'fleet.lostAfterMs': 1_500 },
+    settings: { 'fleet.heartbeatMs': 300, 'fleet.lostAfterMs': 1_500, 'sweeps.everyMs': 100 },
   });
   await tollgate.addNode('near', ['small'], 'active', { region: 'eu' });
   const worker = await tollgate.startHandWorker('near', 2);
@@ -54,6 +54,9 @@ await t.test('an emptied Redis gets the leases of constrained jobs back in their
   const held = await worker.dispatched(running);
   await worker.dispatched(other);
   await until(async () => (await tollgate.fleet.state()) === 'ready', 'the first warming to end');
+  // One more sweep that sees it.
+  const sweptAt = performance.now();
+  await until(() => performance.now() - sweptAt > 300, 'a sweep');
   await tollgate.emptyRedis();
   const waiting = tollgate.job(wants('eu', null));
   await tollgate.send(waiting);
