@@ -1,6 +1,8 @@
+import { explainRoutes } from './api/explain-routes.ts';
 import { healthRoutes } from './api/health-routes.ts';
 import { HttpServer } from './api/http.ts';
 import { AmqpBroker } from './broker/connection.ts';
+import { queueDepth } from './broker/queue-depth.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { Config } from './config-schema.ts';
 import { digestKeyOf } from './contracts/canonical.ts';
@@ -13,12 +15,14 @@ import { NodeQueues } from './dispatcher/node-queues.ts';
 import { Pools } from './dispatcher/pools.ts';
 import { Replier } from './dispatcher/replies.ts';
 import { ResultLine } from './dispatcher/result-line.ts';
+import { SeenJobs } from './dispatcher/seen-jobs.ts';
 import { SideIntake } from './dispatcher/side-intake.ts';
 import { StageRunner } from './dispatcher/stage-runner.ts';
 import { Suspects } from './dispatcher/suspects.ts';
 import { Sweeps } from './dispatcher/sweeps.ts';
-import { refusal, StoreError } from './errors.ts';
+import { refusal, StoreError, TollgateError } from './errors.ts';
 import { CreditLocksPg } from './ledger/credit-locks.ts';
+import { JobRecords } from './ledger/job-records.ts';
 import { SettlementsPg } from './ledger/settlements.ts';
 import { SweepsPg } from './ledger/sweeps.ts';
 import { DirectoryPg } from './network/directory.ts';
@@ -67,7 +71,10 @@ export async function runDaemon(
   const metrics = new PrometheusMetrics();
   const stores = connectStores(config, clock, log, metrics);
   const parts = assemble(config, clock, log, metrics, stores);
-  const http = new HttpServer(config.http, log, healthRoutes(parts.health, metrics));
+  const http = new HttpServer(config.http, log, {
+    ...healthRoutes(parts.health, metrics),
+    ...explainRoutes(explaining(config, stores, parts)),
+  });
 
   const lifecycle = new Lifecycle(
     [
@@ -97,6 +104,7 @@ export async function runDaemon(
 }
 
 type Stores = ReturnType<typeof connectStores>;
+type Parts = ReturnType<typeof assemble>;
 
 /** The four servers, each behind the room that owns its driver. */
 function connectStores(config: Config, clock: Clock, log: Log, metrics: PrometheusMetrics) {
@@ -187,7 +195,8 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
   const budget = new ByteBudget(config.line.heldBytesMax);
   const declarePool = (pool: string) => broker.topology.declarePool(pool);
   const suspects = new Suspects(new RedisSuspectCounts(redis), config.line, clock, log);
-  const pools = new Pools({ ...shared, suspects, bounds: config.line, budget, declarePool, line });
+  const seen = new SeenJobs(clock);
+  const pools = new Pools({ ...shared, suspects, seen, bounds: config.line, budget, declarePool, line });
   const fleet = new FleetConsumer({ ...shared, registry });
   const results = new ResultLine({
     ...shared,
@@ -212,13 +221,35 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
     pools,
     results,
     fleet,
+    registry,
     sweeps,
     replier,
     stages,
     health,
     nodeQueues,
-    unroutable: new SideIntake({ ...shared, line, suspects }, 'unroutable'),
-    expired: new SideIntake({ ...shared, line, suspects }, 'expired'),
+    unroutable: new SideIntake({ ...shared, line, suspects, seen }, 'unroutable'),
+    expired: new SideIntake({ ...shared, line, suspects, seen }, 'expired'),
+  };
+}
+
+/** What answers why a job waits: it reads, and changes nothing. */
+function explaining(config: Config, { directory, dispatcherDb }: Stores, { registry, pools }: Parts) {
+  const { amqpUrl: url, connectTimeoutMs } = config.servers;
+  return {
+    directory,
+    fleet: registry,
+    records: new JobRecords(dispatcherDb),
+    triedNodes: () => Promise.resolve([]),
+    seen: (jobId: string) => pools.seen(jobId),
+    queueDepth: async (queue: string): Promise<number | null> => {
+      try {
+        return await queueDepth({ url, connectTimeoutMs }, queue);
+      } catch (error) {
+        // No such queue, or no broker: the rest of the answer stands without it.
+        if (error instanceof TollgateError) return null;
+        throw error;
+      }
+    },
   };
 }
 

@@ -1,21 +1,24 @@
 import type { Command } from 'commander';
+import { snakeCase } from '../api/snake-case.ts';
 import type { Config } from '../config-schema.ts';
 import { TollgateError } from '../errors.ts';
-import { UUID_V7_PATTERN } from '../ids.ts';
+import { VRAM_GB_MAX } from '../contracts/names.ts';
+import { MODEL_PATTERN, NAME_PATTERN, UUID_V7_PATTERN } from '../ids.ts';
 import type { JobRecord } from '../ledger/job-records.ts';
 import type { EventDocument, Trace } from '../traces/types.ts';
-import { command, commandGroup, matching, withAction } from './command.ts';
-import { snakeCase } from './output.ts';
+import { command, commandGroup, integer, matching, withAction } from './command.ts';
+import { askCoordinator, coordinatorUrl, explainQuery } from './coordinator.ts';
+import { usageFault } from './failure.ts';
 
 /** `tollgate job`: what became of one. */
 export function jobCommand(): Command {
   return commandGroup(
     {
       name: 'job',
-      summary: "jobs: tell one job's story",
-      examples: ['tollgate job show "$ID"'],
+      summary: "jobs: tell one job's story, or why it waits",
+      examples: ['tollgate job show "$ID"', 'tollgate job explain "$ID"'],
     },
-    [showCommand()],
+    [showCommand(), explainCommand()],
   );
 }
 
@@ -49,6 +52,45 @@ function showCommand(): Command {
     const text = renderJobStory(record, trace, { jobId, events, showsContent: options.content ?? false });
     const shown = shownTrace(trace, options.content ?? false);
     output.result(snakeCase({ record, trace: shown, events }), text);
+  });
+}
+
+interface ExplainOptions {
+  readonly http?: string;
+  readonly model?: string;
+  readonly region?: string;
+  readonly vramGbMin?: number;
+  readonly priority?: string;
+}
+
+function explainCommand(): Command {
+  const target = command({
+    name: 'explain',
+    summary: 'where a job is, and what keeps each node from running it',
+    examples: [
+      'tollgate job explain "$ID"',
+      'tollgate job explain "$ID" --model tiny --region eu-west --http http://127.0.0.1:9464',
+    ],
+  })
+    .argument('<id>', 'the job id', matching(UUID_V7_PATTERN, 'a UUIDv7 in lower case'))
+    .option('--http <url>', 'a coordinator (default: http.host and http.port)')
+    .option(
+      '--model <name>',
+      'what the job asks for, where no coordinator has seen it: a job that waits in its queue has no record',
+      matching(MODEL_PATTERN, 'a model name'),
+    )
+    .option('--region <name>', 'its region', matching(NAME_PATTERN, 'a name'))
+    .option('--vram-gb-min <n>', 'its memory, in GB', integer(1, VRAM_GB_MAX))
+    .option('--priority <name>', 'its priority', matching('^(interactive|batch)$', 'interactive or batch'));
+  return withAction<ExplainOptions>(target, async ({ args, options, output, loadConfig }) => {
+    const [jobId = ''] = args;
+    const { http, model, region, vramGbMin, priority } = options;
+    if (model === undefined && (region ?? vramGbMin ?? priority) !== undefined)
+      usageFault('--model', 'is needed with what the job asks for');
+    const url = coordinatorUrl(http, await loadConfig([]));
+    const query = explainQuery({ model, region, vram_gb_min: vramGbMin, priority });
+    const told = await askCoordinator(url, `/v1/jobs/${jobId}/explain${query}`);
+    output.result(told, told.text);
   });
 }
 

@@ -1,6 +1,7 @@
 import type { Broker } from '../broker/types.ts';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
+import type { Priority } from '../contracts/names.ts';
 import { StoreError } from '../errors.ts';
 import type { Directory } from '../network/types.ts';
 import type { Log, Metrics, Service } from '../ops/types.ts';
@@ -8,6 +9,7 @@ import type { SlotLeases } from '../workers/types.ts';
 import type { ByteBudget } from './byte-budget.ts';
 import type { JobLine } from './job-line.ts';
 import { PoolIntake } from './pool-intake.ts';
+import type { SeenJobs } from './seen-jobs.ts';
 import type { Suspects } from './suspects.ts';
 
 interface PoolsDeps {
@@ -20,6 +22,7 @@ interface PoolsDeps {
   readonly bounds: Config['line'];
   readonly budget: ByteBudget;
   readonly suspects: Suspects;
+  readonly seen: SeenJobs;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Pick<Metrics, 'jobsReceived' | 'redelivered'>;
@@ -48,6 +51,18 @@ export class Pools implements Service {
   /** Slots of every pool with a live worker, as of the last look. */
   get slots(): Awaited<ReturnType<SlotLeases['poolSlots']>> {
     return this.#slots;
+  }
+
+  /** The pool of a job that is in our hands (`isHere`), or that went back to its queue and how long ago. For explaining only. */
+  seen(jobId: string): { pool: string; priority: Priority; forMs: number; isHere: boolean } | null {
+    for (const [pool, intake] of this.#pools) {
+      const found = intake.find(jobId);
+      if (found !== null) return { pool, ...found, isHere: true };
+    }
+    const before = this.#deps.seen.find(jobId);
+    if (before === null) return null;
+    const { pool, priority, agoMs } = before;
+    return { pool, priority, forMs: agoMs, isHere: false };
   }
 
   async start(): Promise<void> {

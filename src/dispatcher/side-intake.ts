@@ -1,9 +1,10 @@
 import type { Broker, Delivery, Publisher } from '../broker/types.ts';
-import { QUEUE } from '../contracts/names.ts';
+import { poolOfJob, QUEUE } from '../contracts/names.ts';
 import type { Log, Metrics, Service } from '../ops/types.ts';
 import type { JobLine } from './job-line.ts';
 import { movedMessage } from './moved.ts';
 import { QueueConsumer } from './queue-consumer.ts';
+import type { SeenJobs } from './seen-jobs.ts';
 import type { Suspects } from './suspects.ts';
 import type { Arrival, Source, WaitingRoom } from './types.ts';
 
@@ -12,6 +13,7 @@ interface SideIntakeDeps {
   readonly publisher: Publisher;
   readonly line: Pick<JobLine, 'offer'>;
   readonly suspects: Suspects;
+  readonly seen: SeenJobs;
   readonly log: Log;
   readonly metrics: Pick<Metrics, 'jobsReceived' | 'redelivered'>;
 }
@@ -31,6 +33,7 @@ export class SideIntake implements Service, WaitingRoom {
   readonly #line: Pick<JobLine, 'offer'>;
   readonly #publisher: Publisher;
   readonly #suspects: Suspects;
+  readonly #seen: SeenJobs;
   readonly #metrics: SideIntakeDeps['metrics'];
   readonly #source: Exclude<Source, 'pool'>;
   readonly #consumer: QueueConsumer;
@@ -41,6 +44,7 @@ export class SideIntake implements Service, WaitingRoom {
     this.#line = deps.line;
     this.#publisher = deps.publisher;
     this.#suspects = deps.suspects;
+    this.#seen = deps.seen;
     this.#source = source;
     this.#consumer = new QueueConsumer(deps.broker, deps.log, {
       queue: QUEUE[source],
@@ -60,7 +64,9 @@ export class SideIntake implements Service, WaitingRoom {
 
   hold(arrival: Arrival): void {
     this.left(arrival);
-    void this.#move(arrival.delivery);
+    const { delivery, parsed } = arrival;
+    if (parsed) this.#seen.note(parsed.id, poolOfJob(parsed), parsed.priority);
+    void this.#move(delivery);
   }
 
   /** Confirmed first, acknowledged then: a crash in between leaves two of one id, and the line answers both with one job. */
