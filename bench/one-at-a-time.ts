@@ -129,25 +129,29 @@ class OneAtATime {
       priority: 'interactive',
       room: NO_ROOM,
       parsed: null,
+      jobId: null,
+      resumed: null,
       asked: 0,
       isPoison: false,
       isRefreshed: false,
     };
     const admission = admit(arrival, { directory: this.#directory, digestKey: this.#digestKey });
     if (admission.kind !== 'admitted') throw new Error(`a job was not admitted: ${admission.kind}`);
-    const reserved = await reserve([admission.admitted], this.#slots);
-    const locked = await lock(reserved.on, {
+    const { admitted } = admission;
+    const reserved = await reserve([admitted], { slots: this.#slots, directory: this.#directory });
+    const seats = reserved.on.map((one) => ({ ...one, admitted }));
+    const locked = await lock(seats, {
       locks: this.#locks,
       clock: systemClock,
       metrics: this.#metrics,
     });
     const { publisher } = this.#broker;
-    const sent = await dispatch(locked.on, { publisher, clock: systemClock });
+    const sent = await dispatch(locked.on, { publisher, clock: systemClock, firstTokenMs: 60_000 });
     const [dispatched] = sent.on;
     if (dispatched === undefined) throw new Error('a job was not dispatched');
     const atMs = systemClock.nowMs();
     const routing = routingEntry(dispatched, atMs);
-    await this.#traces.writeRequests([requestDocument(admission.admitted, atMs, routing)]);
+    await this.#traces.writeRequests([requestDocument(admitted, atMs, routing)]);
     delivery.acknowledge();
   }
 

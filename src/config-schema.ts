@@ -152,6 +152,27 @@ export const ConfigSchema = section({
     startWindowMs: int(20_000, 1_000, 300_000, 'From the lock to the moment the worker must have begun.'),
     deadlineGraceMs: int(5_000, 0, 600_000, 'Added to start window and timeout before a job is overdue.'),
     batchRetriesMax: int(5, 0, 20, 'Repeats of a batch after 40P01 or 40001.'),
+    uncountedMax: int(
+      20,
+      0,
+      90,
+      'Attempts of one job that may be given up without using a try: a node that is full, gone or stopping.',
+    ),
+  }),
+  retries: section({
+    delayMsMin: int(
+      250,
+      1,
+      60_000,
+      'Pause before the second retry of a job; doubles with each, half of it random.',
+    ),
+    delayMsMax: int(30_000, 1, 3_600_000, 'Longest such pause.'),
+    firstTokenMs: int(
+      60_000,
+      100,
+      3_600_000,
+      'From the start of an attempt to its first token; then another node is asked.',
+    ),
   }),
   fleet: section({
     heartbeatMs: int(5_000, 100, 60_000, 'How often a worker speaks.'),

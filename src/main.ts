@@ -8,7 +8,9 @@ import type { Config } from './config-schema.ts';
 import { digestKeyOf } from './contracts/canonical.ts';
 import { QUEUE } from './contracts/names.ts';
 import { ByteBudget } from './dispatcher/byte-budget.ts';
+import { CancelIntake } from './dispatcher/cancel-intake.ts';
 import { deadLetter } from './dispatcher/dead-letter.ts';
+import { FailureOwner } from './dispatcher/failure-owner.ts';
 import { FleetConsumer } from './dispatcher/fleet-consumer.ts';
 import { JobLine } from './dispatcher/job-line.ts';
 import { NodeQueues } from './dispatcher/node-queues.ts';
@@ -21,10 +23,13 @@ import { StageRunner } from './dispatcher/stage-runner.ts';
 import { Suspects } from './dispatcher/suspects.ts';
 import { Sweeps } from './dispatcher/sweeps.ts';
 import { refusal, StoreError, TollgateError } from './errors.ts';
+import { AttemptsPg } from './ledger/attempts.ts';
+import { CancellationsPg } from './ledger/cancellations.ts';
 import { CreditLocksPg } from './ledger/credit-locks.ts';
 import { JobRecords } from './ledger/job-records.ts';
 import { SettlementsPg } from './ledger/settlements.ts';
 import { SweepsPg } from './ledger/sweeps.ts';
+import { RetryAlarmClock } from './maintenance/retry-alarms.ts';
 import { DirectoryPg } from './network/directory.ts';
 import { PoolRecords } from './network/pools.ts';
 import { exposeGauges, healthChecks } from './observe.ts';
@@ -81,11 +86,13 @@ export async function runDaemon(
       { name: 'http', service: http },
       ...stores.services,
       { name: 'replies', service: onlyStop(() => parts.replier.close()) },
+      { name: 'retry alarms', service: parts.alarms },
       { name: 'results', service: parts.results },
       { name: 'node queues', service: parts.nodeQueues },
       { name: 'fleet', service: parts.fleet },
       { name: 'sweeps', service: parts.sweeps },
       { name: 'job line', service: onlyStop(() => parts.line.stop()) },
+      { name: 'cancellations', service: parts.cancels },
       { name: 'unroutable jobs', service: parts.unroutable },
       { name: 'expired jobs', service: parts.expired },
       { name: 'pools', service: parts.pools },
@@ -169,11 +176,30 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
   const slots = new RedisSlotLeases(redis);
   const registry = new RedisFleetRegistry(redis, config.fleet, () => fleet.isListening);
   const locks = new CreditLocksPg(config.ledger, log, stores.dispatcherDb);
+  const attempts = new AttemptsPg(config.ledger, log, stores.dispatcherDb);
   const settlements = new SettlementsPg(log, stores.settlerDb);
   const ledger = new SweepsPg(stores.dispatcherDb);
   const stages = new StageRunner(clock, log, metrics, config.line);
   const replier = new Replier({ publisher, traces, bounds: config.line, clock, log, metrics });
-  const shared = { clock, log, metrics, directory, slots, traces, replier, stages, publisher, broker };
+  const alarms = new RetryAlarmClock({ servers: config.servers, fleet: config.fleet, publisher, log });
+  const failures = new FailureOwner({
+    ...{ attempts, alarms, slots, traces, publisher, log, metrics },
+    bounds: config.retries,
+    random: Math.random,
+  });
+  const shared = {
+    clock,
+    log,
+    metrics,
+    directory,
+    slots,
+    traces,
+    replier,
+    stages,
+    publisher,
+    broker,
+    failures,
+  };
   const digestKey = digestKeyOf(config.secrets.digestKey);
   const { topology } = broker;
   const nodeQueues = new NodeQueues({
@@ -185,11 +211,8 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
   const poolRecords = new PoolRecords(stores.dispatcherDb, config.line.poolsMax);
   const line = new JobLine({
     ...shared,
-    bounds: config.line,
-    digestKey,
-    locks,
-    traceStore,
-    nodeQueues,
+    bounds: { ...config.line, ...config.retries },
+    ...{ digestKey, locks, attempts, traceStore, nodeQueues },
     openPools: (wanted) => poolRecords.open(wanted),
   });
   const budget = new ByteBudget(config.line.heldBytesMax);
@@ -208,12 +231,12 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
   const sweeps = new Sweeps({
     ...shared,
     ledger,
-    locks,
     registry,
-    isListening: () => fleet.isListening,
+    isListening: () => fleet.isListening && results.isListening,
     leases: slots,
-    bounds: { ...config.sweeps, lostAfterMs: config.fleet.lostAfterMs },
+    bounds: { ...config.fleet, ...config.retries, ...config.sweeps },
   });
+  const cancellations = new CancellationsPg(stores.dispatcherDb);
   const health = new Health(config.http, clock, healthChecks(stores, registry, fleet));
   exposeGauges(metrics, stores, { line, results, pools, budget, replier, sweeps });
   return {
@@ -222,8 +245,11 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
     results,
     fleet,
     registry,
+    attempts,
     sweeps,
+    cancels: new CancelIntake({ ...shared, cancellations, bounds: config.line }),
     replier,
+    alarms,
     stages,
     health,
     nodeQueues,
@@ -233,13 +259,20 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
 }
 
 /** What answers why a job waits: it reads, and changes nothing. */
-function explaining(config: Config, { directory, dispatcherDb }: Stores, { registry, pools }: Parts) {
+function explaining(
+  config: Config,
+  { directory, dispatcherDb }: Stores,
+  { registry, pools, attempts }: Parts,
+) {
   const { amqpUrl: url, connectTimeoutMs } = config.servers;
   return {
     directory,
     fleet: registry,
     records: new JobRecords(dispatcherDb),
-    triedNodes: () => Promise.resolve([]),
+    triedNodes: async (jobId: string): Promise<readonly string[]> => {
+      const [facts] = await attempts.readRetries([jobId]);
+      return facts?.tried ?? [];
+    },
     seen: (jobId: string) => pools.seen(jobId),
     queueDepth: async (queue: string): Promise<number | null> => {
       try {

@@ -32,6 +32,7 @@ const LAYERS: Readonly<Record<string, number>> = {
   dispatcher: 4,
   audit: 4,
   api: 4,
+  maintenance: 4,
   stack: 4,
   main: 5,
   demo: 6,
@@ -60,7 +61,8 @@ function breaksLayers({ from, target, isType }: Import): boolean {
 /** Package → rooms that may import it, types included: a driver's type does not leave the room that owns the connection. */
 const OWNERS: Readonly<Record<string, readonly string[]>> = {
   pg: ['postgres', 'stack'],
-  ioredis: ['workers', 'stack'],
+  ioredis: ['workers', 'maintenance', 'stack'],
+  bullmq: ['maintenance'],
   amqplib: ['broker', 'stack'],
   mongodb: ['traces', 'stack'],
   pino: ['ops'],

@@ -1,6 +1,5 @@
 -- Pools by constraint: a job may ask for a region and for memory, and waits with those that ask for the same.
--- Expected duration: milliseconds. Locks: network.nodes and jobs.jobs exclusively for as long; columns without a default write to
--- no old row.
+-- Expected duration: milliseconds. Locks: network.nodes exclusively for as long.
 set local role tollgate_network_owner;
 
 -- Where a node stands and how much memory its cards have together, as its operator registered them. Null: not known, and no job
@@ -62,12 +61,6 @@ $$;
 grant select on network.pools to tollgate_dispatcher, tollgate_operator, tollgate_auditor;
 grant execute on function network.set_node_place(text, text, integer) to tollgate_operator;
 grant execute on function network.open_pools(text[], text[], integer[], integer) to tollgate_dispatcher;
-reset role;
-
-set local role tollgate_jobs_owner;
--- What the job's constraint adds to the name of a model to make its pool's; null for most. With it the pool of a fallback is
--- known as well as that of the model that was asked for.
-alter table jobs.jobs add column pool_suffix text;
 reset role;
 
 set local role tollgate_credits_owner;

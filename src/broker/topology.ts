@@ -3,6 +3,7 @@ import pLimit from 'p-limit';
 import type { Config } from '../config-schema.ts';
 import { WAIT_MS_MAX } from '../contracts/job.ts';
 import {
+  CANCEL_KEY,
   controlQueue,
   EXCHANGE,
   FLEET_KEYS,
@@ -86,6 +87,9 @@ export function coreDeclarations(bounds: QueueBounds): Declaration[] {
     quorum(QUEUE.unroutable, { ...bounded, ...EXPIRING }),
     bind(QUEUE.unroutable, EXCHANGE.unroutable, ''),
     exchange(EXCHANGE.jobs, 'direct', { 'alternate-exchange': EXCHANGE.unroutable }),
+    quorum(QUEUE.cancel, bounded),
+    bind(QUEUE.cancel, EXCHANGE.jobs, CANCEL_KEY),
+    exchange(EXCHANGE.retry, 'direct'),
     exchange(EXCHANGE.moved, 'direct'),
     exchange(EXCHANGE.dispatch, 'direct'),
     exchange(EXCHANGE.control, 'direct'),
@@ -116,6 +120,7 @@ export function poolDeclarations(pool: string, bounds: QueueBounds): Declaration
   return PRIORITIES.flatMap((priority) => [
     waiting(priority),
     bind(jobQueue(pool, priority), EXCHANGE.jobs, jobKey(pool, priority)),
+    bind(jobQueue(pool, priority), EXCHANGE.retry, jobKey(pool, priority)),
     bind(jobQueue(pool, priority), EXCHANGE.moved, jobKey(pool, priority)),
   ]);
 }

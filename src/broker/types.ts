@@ -54,6 +54,8 @@ export interface Delivery {
   readonly deathReason: string | null;
   /** First routing key of the same entry: what it had when it died, or null. */
   readonly deathRoutingKey: string | null;
+  /** Exchange of the same entry: by which it had come to the queue where it died, or null. */
+  readonly deathExchange: string | null;
   readonly traceparent: string | null;
   /** Monotonic time of receipt, for the time spent in our hands. */
   readonly receivedMs: number;

@@ -24,6 +24,8 @@ interface SubmitOptions {
   readonly outputTokens: number;
   readonly timeoutMs: number;
   readonly waitMs: number;
+  readonly attempts: number;
+  readonly fallback?: string[];
 }
 
 /** Longest wait for what a coordinator says of a job before it is sent, in milliseconds. */
@@ -66,7 +68,9 @@ export function submitCommand(): Command {
     .option('--input-tokens <n>', 'most input tokens to pay for', integer(1, 10_000_000), 1_024)
     .option('--output-tokens <n>', 'most output tokens to pay for', integer(1, 10_000_000), 256)
     .option('--timeout-ms <n>', 'from the credit lock to the answer', integer(1_000, 3_600_000), 60_000)
-    .option('--wait-ms <n>', 'longest wait for a free worker', integer(1, WAIT_MS_MAX.batch), 60_000);
+    .option('--wait-ms <n>', 'longest wait for a free worker', integer(1, WAIT_MS_MAX.batch), 60_000)
+    .option('--attempts <n>', 'tries before the job fails', integer(1, 10), 3)
+    .option('--fallback <model...>', 'models that may run it when its own has no node left to try');
   return withAction<SubmitOptions>(submit, async ({ args, options, output, loadConfig }) => {
     if (options.priority === 'interactive' && options.waitMs > WAIT_MS_MAX.interactive)
       usageFault('--wait-ms', `is at most ${WAIT_MS_MAX.interactive} for priority interactive`);
@@ -134,7 +138,7 @@ function jobOf(options: SubmitOptions, prompt: string): JobMessage {
       output_tokens_max: options.outputTokens,
       timeout_ms: options.timeoutMs,
       wait_ms: options.waitMs,
-      attempts_max: 1,
+      attempts_max: options.attempts,
     },
     constraints: {
       subcloud: null,
@@ -143,6 +147,7 @@ function jobOf(options: SubmitOptions, prompt: string): JobMessage {
     },
     priority: options.priority === 'batch' ? 'batch' : 'interactive',
     stream: false,
+    ...(options.fallback === undefined ? {} : { fallbacks: options.fallback }),
   };
 }
 

@@ -64,6 +64,10 @@ export const JobMessage = Type.Object(
     ),
     priority: Type.Enum(['interactive', 'batch']),
     stream: Type.Boolean(),
+    /** Other models that may run it when its own has no node left to try; each must cost no more than the lock. In this order. */
+    fallbacks: Type.Optional(
+      Type.Array(Type.String({ pattern: MODEL_PATTERN }), { maxItems: 4, uniqueItems: true }),
+    ),
   },
   closed,
 );

@@ -14,6 +14,8 @@ export const EXCHANGE = {
   unroutable: 'jobs.unroutable',
   /** Where coordinators put a job that came by `jobs.unroutable` into its pool's queue; nobody else may write it. */
   moved: 'moved',
+  /** Where coordinators bring later attempts back into the pool queues; nobody else may write it. */
+  retry: 'retry',
   /** Dead-letter exchange of the pool queues: jobs whose `wait_ms` ran out in the queue. */
   expired: 'jobs.expired',
   dispatch: 'dispatch',
@@ -26,12 +28,16 @@ export const EXCHANGE = {
 export const QUEUE = {
   unroutable: 'jobs.unroutable',
   expired: 'jobs.expired',
+  cancel: 'jobs.cancel',
   results: 'results',
   fleet: 'fleet',
   spool: 'traces.spool',
   /** What could not be answered, with its reason in the header `x-tollgate-reason`. */
   dead: 'dead',
 } as const;
+
+/** Routing key of a cancellation on `jobs`. No pool's key is like it: those have a priority behind a dot. */
+export const CANCEL_KEY = 'cancel';
 
 /** Routing key of every message on `results`. */
 export const RESULT_KEY = 'result';

@@ -11,7 +11,7 @@ import type { TraceSink } from '../traces/types.ts';
 import { FleetIntake, type FleetRefusal, type RegisteredNode } from '../workers/fleet-intake.ts';
 import type { FleetRegistry } from '../workers/types.ts';
 import { QueueConsumer } from './queue-consumer.ts';
-import { writeDocuments } from './trace.ts';
+import { NO_DOCUMENTS, writeDocuments } from './trace.ts';
 
 /** Heartbeats in our hands at a time; one of 5,000 workers comes every millisecond. */
 const PREFETCH = 256;
@@ -100,7 +100,7 @@ export class FleetConsumer implements Service {
       atMs,
     };
     const { traces, log } = this.#deps;
-    writeDocuments({ requests: [], attempts: [], events: [event] }, traces, log).catch((error: unknown) => {
+    writeDocuments({ ...NO_DOCUMENTS, events: [event] }, traces, log).catch((error: unknown) => {
       if (!(error instanceof StoreError)) throw error;
       log.warn({ code, reason: error.message }, 'a fleet event was not written');
     });

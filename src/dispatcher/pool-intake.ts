@@ -143,6 +143,8 @@ export class PoolIntake implements WaitingRoom {
       priority,
       room: this,
       parsed: null,
+      jobId: null,
+      resumed: null,
       isPoison,
       isRefreshed: false,
       asked: 0,
@@ -168,11 +170,11 @@ export class PoolIntake implements WaitingRoom {
   }
 
   /** The broker judges `wait_ms` only at the head of its queue, so a job past it goes back there. */
-  #isHeldTooLong({ delivery, parsed }: Arrival, nowMs: number): boolean {
+  #isHeldTooLong({ delivery, parsed, resumed }: Arrival, nowMs: number): boolean {
     const heldMs = nowMs - delivery.receivedMs;
-    return (
-      heldMs > this.#deps.bounds.holdMsMax || heldMs > (parsed?.limits.wait_ms ?? Number.POSITIVE_INFINITY)
-    );
+    // A later attempt waits for as long as its job has time.
+    const waitMs = resumed === null ? parsed?.limits.wait_ms : undefined;
+    return heldMs > this.#deps.bounds.holdMsMax || heldMs > (waitMs ?? Number.POSITIVE_INFINITY);
   }
 
   #change(move: () => Promise<void>): void {

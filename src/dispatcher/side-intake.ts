@@ -97,6 +97,8 @@ export class SideIntake implements Service, WaitingRoom {
         priority: 'interactive',
         room: this,
         parsed: null,
+        jobId: null,
+        resumed: null,
         isPoison,
         isRefreshed: false,
         asked: 0,

@@ -1,11 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
-import { poolName } from '../contracts/names.ts';
 import type { Refusal } from '../errors.ts';
 import type { Log, Service } from '../ops/types.ts';
 import type { Database } from '../postgres/database.ts';
-import { misfitOf } from './fitting.ts';
+import { misfitOf, poolOfWanted } from './fitting.ts';
 import {
   type AccountRow,
   accountOf,
@@ -115,7 +114,7 @@ export class DirectoryPg implements Directory, Service {
   }
 
   misfit(wanted: Wanted): Refusal | null {
-    const name = poolName(wanted.model, { region: wanted.region, vramGbMin: wanted.vramGb });
+    const name = poolOfWanted(wanted);
     const known = this.#misfits.get(name);
     if (known !== undefined) return known;
     if (this.#misfits.size >= MISFITS_MAX) this.#misfits.clear();

@@ -1,9 +1,15 @@
+import { poolName } from '../contracts/names.ts';
 import { type Refusal, refusal } from '../errors.ts';
 import type { Node, Wanted } from './types.ts';
 
 /** What a node's record must say before its worker is asked, in the order in which it is looked at. */
 export const RECORD_FILTERS = ['registered', 'model', 'region', 'vram'] as const;
 export type RecordFilter = (typeof RECORD_FILTERS)[number];
+
+/** The name of the pool where jobs with this constraint wait. */
+export function poolOfWanted({ model, region, vramGb }: Wanted): string {
+  return poolName(model, { region, vramGbMin: vramGb });
+}
 
 /** The first filter that the node's record does not pass, or null: its worker may be asked. */
 export function recordFault(node: Node, wanted: Wanted): RecordFilter | null {

@@ -1,4 +1,4 @@
-import { poolName } from '../contracts/names.ts';
+import { poolOfWanted } from './fitting.ts';
 import type { Account, ModelVersion, Node, Pool, Publisher } from './types.ts';
 
 /** A row of `read_changed_accounts.sql`. */
@@ -90,5 +90,6 @@ export function nodeOf(row: NodeRow): Node {
 
 /** An open pool with a constraint. */
 export function poolOf({ model, region, vram_gb: vramGb }: PoolRow): Pool {
-  return { name: poolName(model, { region, vramGbMin: vramGb }), model, region, vramGb };
+  const wanted = { model, region, vramGb };
+  return { name: poolOfWanted(wanted), ...wanted };
 }

@@ -14,6 +14,7 @@ const OTHER = 'other';
 const CODE_LABELS = Object.keys(CODES);
 const RESULT_CODE_LABELS = CODE_LABELS.filter((code) => code.startsWith('TG_RESULT_'));
 const END_STATES = ['succeeded', 'failed', 'expired', 'cancelled'] as const;
+const FAILURE_CLASSES = ['node', 'network', 'capacity', 'invalid_request', 'coordinator', 'unknown'] as const;
 const LOCK_ANSWERS = ['new', 'exists', 'refused', 'conflict', 'repriced'] as const;
 /** What the fleet intake makes of a message. */
 const FLEET_OUTCOMES = [
@@ -116,6 +117,18 @@ export class PrometheusMetrics implements Metrics {
   readonly #refused = this.#counter('jobs_refused', 'Jobs refused.', 'code', CODE_LABELS);
   readonly #dispatched = this.#counter('jobs_dispatched', 'Dispatches confirmed by the broker.');
   readonly #ended = this.#counter('jobs_ended', 'Jobs that reached a final state.', 'state', END_STATES);
+  readonly #attemptsFailed = this.#counter(
+    'attempts_failed',
+    'Attempts that failed, by whose fault it was.',
+    'class',
+    FAILURE_CLASSES,
+  );
+  readonly #retries = this.#counter(
+    'retries',
+    'Failed attempts that are followed by another, by whose fault it was.',
+    'class',
+    FAILURE_CLASSES,
+  );
   readonly #queueWait = this.#histogram(
     'job_queue_wait_seconds',
     'From the time in the job id to its receipt.',
@@ -167,6 +180,11 @@ export class PrometheusMetrics implements Metrics {
     this.#queueWait.add('', queueWaitMs / MS_PER_S);
     this.#dispatch.add('', dispatchMs / MS_PER_S);
   }
+  attemptFailed(failureClass: string, action: 'retry' | 'fail'): void {
+    this.#attemptsFailed.add(1, failureClass);
+    if (action === 'retry') this.#retries.add(1, failureClass);
+  }
+
   ended(state: (typeof END_STATES)[number]): void {
     this.#ended.add(1, state);
   }

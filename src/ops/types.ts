@@ -50,6 +50,8 @@ export interface Metrics {
   refused(code: string): void;
   /** A job was dispatched: time since publish as far as its id tells, and time in our hands, both in ms. */
   dispatched(queueWaitMs: number, dispatchMs: number): void;
+  /** An attempt failed, by whose fault it was and what was decided. */
+  attemptFailed(failureClass: string, action: 'retry' | 'fail'): void;
   ended(state: 'succeeded' | 'failed' | 'expired' | 'cancelled'): void;
   resultRefused(code: string): void;
   /** Credit locks by what lockBatch answered: new, exists, refused, conflict, repriced. */

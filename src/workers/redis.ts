@@ -20,6 +20,7 @@ export const SCRIPTS = [
   'read-workers',
   'read-nodes',
   'read-leases',
+  'read-progress',
 ] as const;
 export type ScriptName = (typeof SCRIPTS)[number];
 

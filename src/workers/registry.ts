@@ -51,7 +51,7 @@ export class RedisFleetRegistry implements FleetRegistry, FleetSights {
       message.slots_in_use,
       [...new Set(pools)].join(' '),
       [...new Set(pools)].filter((pool) => message.warm_models.includes(modelOfPool(pool))).join(' '),
-      ...message.leases.flatMap(({ job, attempt }) => [job, attempt]),
+      ...message.leases.flatMap(({ job, attempt, tokens }) => [job, attempt, tokens ?? -1]),
     ]);
     return toOutcome(reply);
   }

@@ -78,6 +78,7 @@ function traceOf(of: RequestDocument, overrides: Partial<Trace> = {}): Trace {
   return {
     job: of.job,
     request: of,
+    routes: [],
     attempts: [attempt(of, { endedAtMs: AT_MS + 2_870 })],
     events: [],
     ...overrides,

@@ -248,9 +248,10 @@ await t.test(
   'the first job of a constraint wants its pool opened, by its class; the next is admitted to it',
   async (t) => {
     const job = jobMessage(wants('eu', 20));
-    const first = admit(arrivalOf(job, {}, 'unroutable'), deps);
-    t.match(first, { kind: 'unopened', pool: 'small~r.eu~v.24', wanted: { region: 'eu', vramGb: 24 } });
-    t.match(first, { outcome: { refusal: { code: 'TG_POOLS_FULL' } } });
+    const first = arrivalOf(job, {}, 'unroutable');
+    t.match(admit(first, deps), { kind: 'unopened', wanted: [{ model: 'small', region: 'eu', vramGb: 24 }] });
+    first.hasAskedForPool = true;
+    t.match(admit(first, deps), { kind: 'out', outcome: { refusal: { code: 'TG_POOLS_FULL' } } });
     const expired: Partial<Delivery> = {
       deathReason: 'expired',
       deathRoutingKey: 'small~r.eu~v.24.interactive',

@@ -44,6 +44,7 @@ export class PaperDelivery implements Delivery {
   readonly exchange = 'jobs';
   readonly deathReason: string | null = null;
   readonly deathRoutingKey: string | null = null;
+  readonly deathExchange: string | null = null;
   readonly traceparent = null;
   readonly receivedMs = 0;
   isLive = true;
@@ -87,6 +88,8 @@ export function arrivalOf(
     priority: 'interactive',
     room,
     parsed: null,
+    jobId: null,
+    resumed: null,
     isPoison: false,
     isRefreshed: false,
     asked: 0,

@@ -111,13 +111,12 @@ await t.test('a result is settled once', async (t) => {
     const requests = Array.from({ length: 30 }, () => ledger.lockRequest());
     await ledger.locks.lockBatch(requests);
     const outcomes = await Promise.all(
-      requests.map(({ jobId, node, session }, i) => {
-        const end = { jobId, attempt: 1, node, session, code: 'TG_WORKER_LOST', isReplyOwed: false } as const;
-        return Promise.all([
-          ledger.settlements.settleBatch([ledger.settleRequest(requests[i] ?? ledger.lockRequest())]),
-          ledger.locks.endJobs([end]),
-        ]);
-      }),
+      requests.map((request) =>
+        Promise.all([
+          ledger.settlements.settleBatch([ledger.settleRequest(request)]),
+          ledger.attempts.giveUpBatch([ledger.giveUpRequest(request)]),
+        ]),
+      ),
     );
     for (const [[settled], [ended]] of outcomes)
       t.ok(

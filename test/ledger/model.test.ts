@@ -101,11 +101,8 @@ function end(pick: number): Step {
   return async (ledger, model) => {
     const job = model.jobs.at(-1 - pick);
     if (job === undefined) return;
-    const { jobId, node, session } = job.request;
-    const [answer] = await ledger.locks.endJobs([
-      { jobId, attempt: 1, node, session, code: 'TG_WORKER_LOST', isReplyOwed: false },
-    ]);
-    expectEqual(answer?.kind, job.state === 'locked' ? 'ended' : 'not_open', 'an end');
+    const [answer] = await ledger.attempts.giveUpBatch([ledger.giveUpRequest(job.request)]);
+    expectEqual(answer?.kind === 'ended', job.state === 'locked', 'an end');
     if (job.state === 'locked') job.state = 'failed';
   };
 }

@@ -63,6 +63,7 @@ function deliveryOf(body: Buffer, userId: string | null, acknowledge: () => void
     exchange: 'fleet',
     deathReason: null,
     deathRoutingKey: null,
+    deathExchange: null,
     traceparent: null,
     receivedMs: 0,
     isLive: true,

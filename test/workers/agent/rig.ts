@@ -176,6 +176,7 @@ function dispatchOf(node: string, fields: Partial<DispatchMessage>): DispatchMes
     limits: { input_tokens_max: 100, output_tokens_max: 8 },
     start_ms: 10_000,
     remaining_ms: 10_000,
+    first_token_ms: 60_000,
     ...fields,
   };
 }
