@@ -3,7 +3,7 @@ import type { ConsumerChannel, Consumption, Delivery } from '../src/broker/types
 import { systemClock } from '../src/clock.ts';
 import type { Config } from '../src/config-schema.ts';
 import { digestKeyOf } from '../src/contracts/canonical.ts';
-import { jobQueue, QUEUE } from '../src/contracts/names.ts';
+import { fleetQueue, jobQueue, QUEUE } from '../src/contracts/names.ts';
 import { admit } from '../src/dispatcher/admit.ts';
 import { dispatch } from '../src/dispatcher/dispatch.ts';
 import { requestDocument, routingEntry } from '../src/dispatcher/documents.ts';
@@ -40,6 +40,8 @@ import { MODEL } from './names.ts';
 const LANES = 32;
 /** PostgreSQL connections of each role: more than eight were slower for single transactions. */
 const CONNECTIONS = 8;
+/** The id by which it hears the fleet. */
+const COORDINATOR = 'one-at-a-time';
 
 class OneAtATime {
   readonly #broker: AmqpBroker;
@@ -72,6 +74,7 @@ class OneAtATime {
       url: servers.amqpUrl,
       name: 'bench one at a time',
       bounds: config.broker,
+      setup: (topology) => topology.declareFleet(COORDINATOR),
       log,
       clock,
     });
@@ -90,6 +93,7 @@ class OneAtATime {
     this.#registry = new RedisFleetRegistry(redis, config.fleet, () => true);
     const fleet = new FleetConsumer({
       ...shared,
+      queue: fleetQueue(COORDINATOR),
       broker: this.#broker,
       registry: this.#registry,
       directory: this.#directory,

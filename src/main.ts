@@ -6,7 +6,7 @@ import { queueDepth } from './broker/queue-depth.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { Config } from './config-schema.ts';
 import { digestKeyOf } from './contracts/canonical.ts';
-import { QUEUE } from './contracts/names.ts';
+import { fleetQueue, QUEUE } from './contracts/names.ts';
 import { ByteBudget } from './dispatcher/byte-budget.ts';
 import { CancelIntake } from './dispatcher/cancel-intake.ts';
 import { deadLetter } from './dispatcher/dead-letter.ts';
@@ -25,6 +25,7 @@ import { Sweeps } from './dispatcher/sweeps.ts';
 import { refusal, StoreError, TollgateError } from './errors.ts';
 import { AttemptsPg } from './ledger/attempts.ts';
 import { CancellationsPg } from './ledger/cancellations.ts';
+import { newUuidV7 } from './ids.ts';
 import { CreditLocksPg } from './ledger/credit-locks.ts';
 import { JobRecords } from './ledger/job-records.ts';
 import { SettlementsPg } from './ledger/settlements.ts';
@@ -120,6 +121,7 @@ function connectStores(config: Config, clock: Clock, log: Log, metrics: Promethe
   const { postgresUrl, postgresSettlerUrl } = config.servers;
   const settlerDb = database(postgresSettlerUrl ?? loginAs(postgresUrl, 'tollgate_settler'));
   const directory = new DirectoryPg(config.directory, clock, log, dispatcherDb);
+  const id = newUuidV7();
   const broker = new AmqpBroker({
     ...config.broker,
     url: config.servers.amqpUrl,
@@ -127,7 +129,10 @@ function connectStores(config: Config, clock: Clock, log: Log, metrics: Promethe
     connectTimeoutMs: config.servers.connectTimeoutMs,
     reconnectDelayMsMax: config.servers.reconnectDelayMsMax,
     bounds: config.broker,
-    setup: (topology) => topology.declareCore(),
+    setup: async (topology) => {
+      await topology.declareCore();
+      await topology.declareFleet(id);
+    },
     log,
     clock,
   });
@@ -157,6 +162,8 @@ function connectStores(config: Config, clock: Clock, log: Log, metrics: Promethe
     { name: 'spool drain', service: new SpoolDrain(config.traces, log, mongo, broker, bury) },
   ];
   return {
+    /** What this coordinator is called wherever several are told apart; new with every start. */
+    id,
     dispatcherDb,
     settlerDb,
     directory,
@@ -169,58 +176,55 @@ function connectStores(config: Config, clock: Clock, log: Log, metrics: Promethe
   };
 }
 
-/** The lines, the intakes and the sweeps, wired to their stores. */
-function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMetrics, stores: Stores) {
-  const { directory, broker, redis, traces, traceStore } = stores;
+/** What several parts are handed: the slots, the runner of stages, the replies, and the owner of failure with its alarm clock. */
+function sharedParts(config: Config, clock: Clock, log: Log, metrics: PrometheusMetrics, stores: Stores) {
+  const { directory, broker, redis, traces, traceStore, dispatcherDb } = stores;
   const { publisher } = broker;
   const slots = new RedisSlotLeases(redis);
-  const registry = new RedisFleetRegistry(redis, config.fleet, () => fleet.isListening);
-  const locks = new CreditLocksPg(config.ledger, log, stores.dispatcherDb);
-  const attempts = new AttemptsPg(config.ledger, log, stores.dispatcherDb);
-  const settlements = new SettlementsPg(log, stores.settlerDb);
-  const ledger = new SweepsPg(stores.dispatcherDb);
   const stages = new StageRunner(clock, log, metrics, config.line);
   const replier = new Replier({ publisher, traces, bounds: config.line, clock, log, metrics });
+  const attempts = new AttemptsPg(config.ledger, log, dispatcherDb);
   const alarms = new RetryAlarmClock({ servers: config.servers, fleet: config.fleet, publisher, log });
-  const failures = new FailureOwner({
-    ...{ attempts, alarms, slots, traces, publisher, log, metrics },
-    bounds: config.retries,
-    random: Math.random,
-  });
-  const shared = {
-    clock,
-    log,
-    metrics,
-    directory,
-    slots,
-    traces,
-    replier,
-    stages,
-    publisher,
-    broker,
-    failures,
-  };
-  const digestKey = digestKeyOf(config.secrets.digestKey);
-  const { topology } = broker;
-  const nodeQueues = new NodeQueues({
+  const basics = { clock, log, metrics, directory, broker, publisher, slots, traces, traceStore };
+  const bounds = config.retries;
+  const failures = new FailureOwner({ ...basics, attempts, alarms, bounds, random: Math.random });
+  return { ...basics, stages, replier, attempts, alarms, failures };
+}
+
+function nodeQueuesOf({ topology }: AmqpBroker, directory: DirectoryPg, log: Log): NodeQueues {
+  return new NodeQueues({
     directory,
     log,
     declareNode: (node) => topology.declareNode(node),
     forgetNode: (node) => topology.forgetNode(node),
   });
+}
+
+/** The lines, the intakes and the sweeps, wired to their stores. */
+function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMetrics, stores: Stores) {
+  const shared = sharedParts(config, clock, log, metrics, stores);
+  const { directory, broker, slots, replier, stages, alarms } = shared;
+  const registry = new RedisFleetRegistry(stores.redis, config.fleet, () => fleet.isListening);
+  const locks = new CreditLocksPg(config.ledger, log, stores.dispatcherDb);
+  const settlements = new SettlementsPg(log, stores.settlerDb);
+  const ledger = new SweepsPg(stores.dispatcherDb);
+  const digestKey = digestKeyOf(config.secrets.digestKey);
+  const nodeQueues = nodeQueuesOf(broker, directory, log);
   const poolRecords = new PoolRecords(stores.dispatcherDb, config.line.poolsMax);
   const line = new JobLine({
     ...shared,
     bounds: { ...config.line, ...config.retries },
-    ...{ digestKey, locks, attempts, traceStore, nodeQueues },
+    digestKey,
+    locks,
+    nodeQueues,
     openPools: (wanted) => poolRecords.open(wanted),
   });
   const budget = new ByteBudget(config.line.heldBytesMax);
   const declarePool = (pool: string) => broker.topology.declarePool(pool);
-  const suspects = new Suspects(new RedisSuspectCounts(redis), config.line, clock, log);
+  const suspects = new Suspects(new RedisSuspectCounts(stores.redis), config.line, clock, log);
   const seen = new SeenJobs(clock);
   const pools = new Pools({ ...shared, suspects, seen, bounds: config.line, budget, declarePool, line });
-  const fleet = new FleetConsumer({ ...shared, registry });
+  const fleet = new FleetConsumer({ ...shared, queue: fleetQueue(stores.id), registry });
   const results = new ResultLine({
     ...shared,
     bounds: { ...config.line, ...config.results },
@@ -245,7 +249,7 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
     results,
     fleet,
     registry,
-    attempts,
+    attempts: shared.attempts,
     sweeps,
     cancels: new CancelIntake({ ...shared, cancellations, bounds: config.line }),
     replier,

@@ -38,11 +38,15 @@ export function docsCommand(): Command {
 async function schemaFiles(): Promise<[path: string, text: string][]> {
   const [
     { JobMessage, ChatInput },
+    { CancelMessage },
+    { RetryMessage },
     { DispatchMessage, ControlMessage },
     { ResultMessage },
     { FleetMessage },
   ] = await Promise.all([
     import('../contracts/job.ts'),
+    import('../contracts/cancel.ts'),
+    import('../contracts/retry.ts'),
     import('../contracts/dispatch.ts'),
     import('../contracts/result.ts'),
     import('../contracts/fleet.ts'),
@@ -50,6 +54,8 @@ async function schemaFiles(): Promise<[path: string, text: string][]> {
   const schemas = {
     job: JobMessage,
     'chat-input': ChatInput,
+    cancel: CancelMessage,
+    retry: RetryMessage,
     dispatch: DispatchMessage,
     control: ControlMessage,
     result: ResultMessage,

@@ -2,23 +2,27 @@ import type { Command } from 'commander';
 import { snakeCase } from '../api/snake-case.ts';
 import type { Config } from '../config-schema.ts';
 import { TollgateError } from '../errors.ts';
-import { VRAM_GB_MAX } from '../contracts/names.ts';
-import { MODEL_PATTERN, NAME_PATTERN, UUID_V7_PATTERN } from '../ids.ts';
+import { NAME_PATTERN, UUID_V7_PATTERN } from '../ids.ts';
 import type { JobRecord } from '../ledger/job-records.ts';
 import type { EventDocument, Trace } from '../traces/types.ts';
-import { command, commandGroup, integer, matching, withAction } from './command.ts';
-import { askCoordinator, coordinatorUrl, explainQuery } from './coordinator.ts';
-import { usageFault } from './failure.ts';
+import { command, commandGroup, matching, withAction } from './command.ts';
+import { EXIT } from './failure.ts';
+import { explainCommand } from './job-explain.ts';
+import { userOf } from './submit.ts';
 
 /** `tollgate job`: what became of one. */
 export function jobCommand(): Command {
   return commandGroup(
     {
       name: 'job',
-      summary: "jobs: tell one job's story, or why it waits",
-      examples: ['tollgate job show "$ID"', 'tollgate job explain "$ID"'],
+      summary: "jobs: tell one job's story, why it waits, or cancel it",
+      examples: [
+        'tollgate job show "$ID"',
+        'tollgate job explain "$ID"',
+        'tollgate job cancel "$ID" --account acme',
+      ],
     },
-    [showCommand(), explainCommand()],
+    [showCommand(), explainCommand(), cancelCommand()],
   );
 }
 
@@ -55,43 +59,36 @@ function showCommand(): Command {
   });
 }
 
-interface ExplainOptions {
-  readonly http?: string;
-  readonly model?: string;
-  readonly region?: string;
-  readonly vramGbMin?: number;
-  readonly priority?: string;
-}
-
-function explainCommand(): Command {
-  const target = command({
-    name: 'explain',
-    summary: 'where a job is, and what keeps each node from running it',
-    examples: [
-      'tollgate job explain "$ID"',
-      'tollgate job explain "$ID" --model tiny --region eu-west --http http://127.0.0.1:9464',
-    ],
+/** `tollgate job cancel`: as its publisher, before it came, while it waits or while it runs. */
+function cancelCommand(): Command {
+  const cancel = command({
+    name: 'cancel',
+    summary: 'cancel a job as its publisher, before it came, while it waits or while it runs',
+    examples: ['tollgate job cancel "$ID" --account acme', 'tollgate job cancel "$ID" --account acme --json'],
   })
     .argument('<id>', 'the job id', matching(UUID_V7_PATTERN, 'a UUIDv7 in lower case'))
-    .option('--http <url>', 'a coordinator (default: http.host and http.port)')
-    .option(
-      '--model <name>',
-      'what the job asks for, where no coordinator has seen it: a job that waits in its queue has no record',
-      matching(MODEL_PATTERN, 'a model name'),
-    )
-    .option('--region <name>', 'its region', matching(NAME_PATTERN, 'a name'))
-    .option('--vram-gb-min <n>', 'its memory, in GB', integer(1, VRAM_GB_MAX))
-    .option('--priority <name>', 'its priority', matching('^(interactive|batch)$', 'interactive or batch'));
-  return withAction<ExplainOptions>(target, async ({ args, options, output, loadConfig }) => {
-    const [jobId = ''] = args;
-    const { http, model, region, vramGbMin, priority } = options;
-    if (model === undefined && (region ?? vramGbMin ?? priority) !== undefined)
-      usageFault('--model', 'is needed with what the job asks for');
-    const url = coordinatorUrl(http, await loadConfig([]));
-    const query = explainQuery({ model, region, vram_gb_min: vramGbMin, priority });
-    const told = await askCoordinator(url, `/v1/jobs/${jobId}/explain${query}`);
-    output.result(told, told.text);
-  });
+    .requiredOption('--account <name>', 'who pays for it', matching(NAME_PATTERN, 'a name like acme'))
+    .option('--namespace <name>', 'its namespace, e.g. acme/prod (default: <account>/default)')
+    .option('--amqp <url>', "the publisher's broker URL (TOLLGATE_AMQP_CLIENT_URL, else TOLLGATE_AMQP_URL)");
+  return withAction<{ account: string; namespace?: string; amqp?: string }>(
+    cancel,
+    async ({ args, options, output, loadConfig }) => {
+      const [id = ''] = args;
+      const { account, namespace = `${account}/default` } = options;
+      const config = await loadConfig([]);
+      const url = options.amqp ?? config.servers.amqpClientUrl ?? config.servers.amqpUrl;
+      const user = userOf(url);
+      const [{ cancelJob }, { createLog }] = await Promise.all([
+        import('./job-client.ts'),
+        import('../ops/log.ts'),
+      ]);
+      const login = { config, url, user, log: createLog({ level: 'error' }, 2) };
+      const reply = await cancelJob(login, { v: 1, id, account, namespace });
+      const why = reply.error === null ? '' : ` (${reply.error.code}: ${reply.error.message})`;
+      output.result({ ...reply, job: id }, `${reply.state}${why}`);
+      return reply.state === 'cancelled' ? EXIT.ok : EXIT.refused;
+    },
+  );
 }
 
 async function findJob(config: Config, jobId: string): Promise<Known> {

@@ -85,7 +85,7 @@ export function submitCommand(): Command {
     const outlook = await outlookOf(coordinatorUrl(options.http, config), job);
     if (outlook !== null) output.progress(outlook);
     const sentMs = performance.now();
-    const reply = await sendJob(config, url, user, job, createLog({ level: 'error' }, 2));
+    const reply = await sendJob({ config, url, user, log: createLog({ level: 'error' }, 2) }, job);
     output.result({ ...reply, job: job.id }, reply.output?.text ?? '');
     output.progress(summary(reply, job.id, performance.now() - sentMs));
     if (reply.state === 'succeeded') return EXIT.ok;
@@ -109,7 +109,7 @@ async function outlookOf(url: string, { model, constraints }: JobMessage): Promi
 }
 
 /** The publisher that a broker URL logs in as: `p-<name>`. */
-function userOf(url: string): string {
+export function userOf(url: string): string {
   if (!URL.canParse(url))
     usageFault('--amqp', 'expects amqp://user:password@host:port/vhost, as account create prints it');
   const user = decodeURIComponent(new URL(url).username);

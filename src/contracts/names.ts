@@ -30,7 +30,6 @@ export const QUEUE = {
   expired: 'jobs.expired',
   cancel: 'jobs.cancel',
   results: 'results',
-  fleet: 'fleet',
   spool: 'traces.spool',
   /** What could not be answered, with its reason in the header `x-tollgate-reason`. */
   dead: 'dead',
@@ -122,6 +121,11 @@ export function nodeQueue(node: string): string {
 /** The queue of a node's control messages (routing key on `control`: the node id). */
 export function controlQueue(node: string): string {
   return `node.${node}.control`;
+}
+
+/** The queue in which coordinator `coordinator` (an id made at its start) hears the fleet: each has its own, so each hears all. */
+export function fleetQueue(coordinator: string): string {
+  return `fleet.${coordinator}`;
 }
 
 /** The RabbitMQ user of a node, which is also the `user_id` of all it sends. */

@@ -120,10 +120,10 @@ export class CancelIntake implements Service {
 
   async #readAll(deliveries: readonly Delivery[]): Promise<(readonly [Delivery, Read])[]> {
     const { directory } = this.#deps;
-    const first = deliveries.map((delivery) => [delivery, read(delivery, directory)] as const);
+    const first = deliveries.map((delivery) => [delivery, readCancel(delivery, directory)] as const);
     if (!first.some(([, { kind }]) => kind === 'unknown' || kind === 'dead')) return first;
     await directory.refresh();
-    return deliveries.map((delivery) => [delivery, read(delivery, directory)] as const);
+    return deliveries.map((delivery) => [delivery, readCancel(delivery, directory)] as const);
   }
 
   async #cancel(wanted: readonly Wanted[]): Promise<AddressedReply[]> {
@@ -160,7 +160,9 @@ export class CancelIntake implements Service {
 
   async #trace(reads: readonly (readonly [Delivery, Read])[]): Promise<void> {
     const { traces, clock, log } = this.#deps;
-    const events = reads.flatMap(([delivery, one]) => ('why' in one ? [refusedEvent(delivery, one, clock)] : []));
+    const events = reads.flatMap(([delivery, one]) =>
+      'why' in one ? [refusedEvent(delivery, one, clock)] : [],
+    );
     if (events.length > 0) await writeDocuments({ ...NO_DOCUMENTS, events }, traces, log);
   }
 
@@ -170,7 +172,7 @@ export class CancelIntake implements Service {
   }
 }
 
-function read(delivery: Delivery, directory: Directory): Read {
+function readCancel(delivery: Delivery, directory: Directory): Read {
   const sender = identifySender({ delivery, source: 'pool', isPoison: false }, directory);
   if (!sender.ok) {
     const outcome = 'outcome' in sender.no ? sender.no.outcome : null;
@@ -198,14 +200,21 @@ function refusedReply([delivery, one]: readonly [Delivery, Read]): AddressedRepl
   return reply === null ? [] : [reply];
 }
 
-function refusedEvent(delivery: Delivery, one: Extract<Read, { readonly why: Refusal }>, clock: Clock): EventDocument {
+function refusedEvent(
+  delivery: Delivery,
+  one: Extract<Read, { readonly why: Refusal }>,
+  clock: Clock,
+): EventDocument {
   const { code, field, message } = one.why;
   const job = 'job' in one ? one.job : null;
   const body = createHash('sha256').update(delivery.body).digest('base64url');
   return {
     key: `cancel:${code}:${job ?? ''}:${body}`,
     kind: 'refusal',
-    ...{ code, field, message, job },
+    code,
+    field,
+    message,
+    job,
     namespace: null,
     sender: delivery.userId,
     atMs: clock.nowMs(),

@@ -55,10 +55,7 @@ export function routingEntry(
 }
 
 /** Where a later attempt went, what ran it, and why the one before was given up. */
-export function routeDocument(
-  { jobId, model, resumed }: Resumed,
-  routing: RoutingEntry,
-): RouteDocument {
+export function routeDocument({ jobId, model, resumed }: Resumed, routing: RoutingEntry): RouteDocument {
   const { namespace, last } = resumed;
   return { job: jobId, namespace, model: model.model, modelVersion: model.version, reason: last, routing };
 }

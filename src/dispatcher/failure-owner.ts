@@ -85,11 +85,20 @@ export class FailureOwner {
     const answers = await attempts.giveUpBatch(requests);
     const decided: Decided<F>[] = [];
     for (const [i, [one, answer]] of [...answered(failed, answers)].entries()) {
-      const { class: failureClass = 'unknown', code = 'TG_WORKER_ERROR', isCounted = true } = requests[i] ?? {};
+      const {
+        class: failureClass = 'unknown',
+        code = 'TG_WORKER_ERROR',
+        isCounted = true,
+      } = requests[i] ?? {};
       const isRetry = answer.kind === 'retry';
       const action = isRetry ? ('retry' as const) : ('fail' as const);
       const delayMs = isRetry ? (answer.givenUp.alarm?.delayMs ?? 0) : null;
-      decided.push({ failed: one, code, decision: { class: failureClass, action, isCounted, delayMs }, answer });
+      decided.push({
+        failed: one,
+        code,
+        decision: { class: failureClass, action, isCounted, delayMs },
+        answer,
+      });
       if (!('isFirst' in answer) || !answer.isFirst) continue;
       metrics.attemptFailed(failureClass, action);
       if (!isRetry) metrics.ended('failed');

@@ -1,7 +1,7 @@
 import type { Broker, Publisher } from '../broker/types.ts';
 import type { Clock } from '../clock.ts';
 import type { ControlMessage } from '../contracts/dispatch.ts';
-import { EXCHANGE, QUEUE } from '../contracts/names.ts';
+import { EXCHANGE } from '../contracts/names.ts';
 import { StoreError } from '../errors.ts';
 import { newUuidV7 } from '../ids.ts';
 import { recordFault } from '../network/fitting.ts';
@@ -17,6 +17,8 @@ import { NO_DOCUMENTS, writeDocuments } from './trace.ts';
 const PREFETCH = 256;
 
 interface FleetConsumerDeps {
+  /** The queue in which this coordinator hears the fleet. */
+  readonly queue: string;
   readonly broker: Broker;
   readonly publisher: Publisher;
   readonly registry: FleetRegistry;
@@ -27,7 +29,7 @@ interface FleetConsumerDeps {
   readonly metrics: Metrics;
 }
 
-/** Brings the workers' words from queue `fleet` to Redis, and tells a worker whose session was replaced to stop. */
+/** Brings the workers' words from this coordinator's own queue to Redis, and tells a worker whose session was replaced to stop. */
 export class FleetConsumer implements Service {
   readonly #deps: FleetConsumerDeps;
   readonly #consumer: QueueConsumer;
@@ -43,7 +45,7 @@ export class FleetConsumer implements Service {
       onOldSession: (node, session) => this.#tell(node, { v: 1, kind: 'superseded', session }),
     });
     this.#consumer = new QueueConsumer(deps.broker, deps.log, {
-      queue: QUEUE.fleet,
+      queue: deps.queue,
       prefetch: PREFETCH,
       onDelivery: (delivery) => void intake.take(delivery),
     });

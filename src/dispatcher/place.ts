@@ -26,7 +26,10 @@ export async function place(reserved: readonly Reserved<Resumed>[], deps: PlaceD
   const askedMs = deps.clock.monotonicMs();
   const answers = await deps.attempts.placeBatch(
     reserved.map(({ admitted: { jobId, attempt, model }, choice: { node, session } }) => ({
-      ...{ jobId, attempt, node, session },
+      jobId,
+      attempt,
+      node,
+      session,
       modelVersionId: model.id,
     })),
   );
@@ -36,13 +39,22 @@ export async function place(reserved: readonly Reserved<Resumed>[], deps: PlaceD
   for (const [one, answer] of answered(reserved, answers)) {
     const { arrival } = one.admitted;
     const goesTo = destination(one, answer);
-    const isOurs = goesTo !== null && goesTo.node === one.choice.node && goesTo.session === one.choice.session;
+    const isOurs =
+      goesTo !== null && goesTo.node === one.choice.node && goesTo.session === one.choice.session;
     if (one.isTaken && !isOurs) give.push(leaseOf(one));
-    if (goesTo === null) off.push({ arrival, outcome: { kind: answer?.kind === 'unpayable' ? 'waiting' : 'done' } });
+    if (goesTo === null)
+      off.push({ arrival, outcome: { kind: answer?.kind === 'unpayable' ? 'waiting' : 'done' } });
     else {
       const { attempt } = one.admitted;
       const choice = isOurs ? one.choice : null;
-      on.push({ admitted: one.admitted, attempt, ...goesTo, askedMs, lockedAtMs: deps.clock.nowMs(), choice });
+      on.push({
+        admitted: one.admitted,
+        attempt,
+        ...goesTo,
+        askedMs,
+        lockedAtMs: deps.clock.nowMs(),
+        choice,
+      });
     }
   }
   return { on, off, give };

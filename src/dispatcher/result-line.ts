@@ -23,13 +23,7 @@ import {
   resultReply,
   retriedDocument,
 } from './result-documents.ts';
-import {
-  giveUp,
-  type IdleResult,
-  type RetriedResult,
-  type SettledResult,
-  settle,
-} from './settle.ts';
+import { giveUp, type IdleResult, type RetriedResult, type SettledResult, settle } from './settle.ts';
 import { anyLive, type StageRunner } from './stage-runner.ts';
 import type { Suspects } from './suspects.ts';
 import { NO_DOCUMENTS, writeDocuments } from './trace.ts';
@@ -131,8 +125,8 @@ export class ResultLine implements Service {
   /** Behind the commit, beside the next batch. */
   async #finish(batch: Batch, settled: readonly SettledResult[]): Promise<void> {
     await this.#reply(batch, settled); //                to the client (RabbitMQ)
-    await this.#trace(batch, settled); //                the answer and every anomaly, durable (MongoDB)
     await this.#alarm(batch); //                         for those that get another attempt
+    await this.#trace(batch, settled); //                the answer and every anomaly, durable (MongoDB)
     for (const delivery of batch.deliveries) this.#answer(delivery, 'acknowledge');
   }
 

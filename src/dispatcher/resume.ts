@@ -26,7 +26,9 @@ const ASKS_MAX = 10;
  * Source: design [23], [24].
  */
 export async function resume(due: readonly DueRetry[], deps: ResumeDeps): Promise<Split<Resumed>> {
-  const on = due.flatMap(({ arrival }) => (arrival.resumed === null ? [] : [{ ...arrival.resumed, arrival }]));
+  const on = due.flatMap(({ arrival }) =>
+    arrival.resumed === null ? [] : [{ ...arrival.resumed, arrival }],
+  );
   const fresh = due.filter(({ arrival }) => arrival.resumed === null);
   if (fresh.length === 0) return { on, off: [] };
   const off: Exit[] = [];
@@ -50,7 +52,10 @@ export async function resume(due: readonly DueRetry[], deps: ResumeDeps): Promis
     else {
       const resumed = resumedOf(arrival, facts, body, model);
       if ('code' in resumed) {
-        deps.log.error({ job: facts.jobId, code: resumed.code }, 'the input of a later attempt cannot be read');
+        deps.log.error(
+          { job: facts.jobId, code: resumed.code },
+          'the input of a later attempt cannot be read',
+        );
         off.push({ arrival, outcome: { kind: 'dead', refusal: resumed } });
       } else on.push(resumed);
     }
@@ -65,7 +70,8 @@ function resumedOf(
   model: ModelVersion,
 ): Resumed | Refusal {
   const read = parseBody(body);
-  if (!read.ok) return { code: 'TG_MESSAGE_INVALID', field: 'body', message: 'the traced request is not a job' };
+  if (!read.ok)
+    return { code: 'TG_MESSAGE_INVALID', field: 'body', message: 'the traced request is not a job' };
   const { jobId, attempt } = facts;
   const resumed = { arrival, jobId, attempt, job: read.value, model, resumed: facts };
   arrival.resumed = resumed;

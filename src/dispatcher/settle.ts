@@ -93,7 +93,14 @@ export async function giveUp(
 
 function failedAttempt({ result, digest }: VerifiedResult): FailedAttempt {
   const { job: jobId, attempt, node, session, error } = result;
-  return { jobId, attempt, node, session, digest, failure: { kind: 'error_result', error: error?.code ?? '' } };
+  return {
+    jobId,
+    attempt,
+    node,
+    session,
+    digest,
+    failure: { kind: 'error_result', error: error?.code ?? '' },
+  };
 }
 
 type IdleAnswer =

@@ -150,11 +150,13 @@ export class Sweeps implements Service {
    */
   async #giveUpIdle(alive: readonly OpenAttempt[]): Promise<void> {
     const { leases, bounds, clock } = this.#deps;
-    if (this.#hearingSinceMs === null || clock.monotonicMs() - this.#hearingSinceMs < bounds.lostAfterMs) return;
+    if (this.#hearingSinceMs === null || clock.monotonicMs() - this.#hearingSinceMs < bounds.lostAfterMs)
+      return;
     const late = alive.filter(({ startOverMs }) => startOverMs > 2 * bounds.heartbeatMs);
     if (late.length === 0) return;
     const progress = await leases.progress(late);
-    const isSlow = ({ startOverMs }: OpenAttempt) => startOverMs > bounds.firstTokenMs + 2 * bounds.heartbeatMs;
+    const isSlow = ({ startOverMs }: OpenAttempt) =>
+      startOverMs > bounds.firstTokenMs + 2 * bounds.heartbeatMs;
     await this.#giveUp(
       late.filter((_, i) => progress[i] === 'unseen'),
       { kind: 'not_started' },
@@ -185,7 +187,10 @@ export class Sweeps implements Service {
     if (attempts.length === 0) return;
     await this.#deps.failures.decide(
       attempts.map(({ jobId, attempt, node, session }) => ({
-        ...{ jobId, attempt, node, session },
+        jobId,
+        attempt,
+        node,
+        session,
         failure,
         digest: null,
       })),

@@ -87,7 +87,10 @@ function alarmOf(
 function givenUpOf(request: AttemptName, row: GiveUpRow): GivenUp {
   const { jobId, attempt, node, session } = request;
   return {
-    ...{ jobId, attempt, node, session },
+    jobId,
+    attempt,
+    node,
+    session,
     namespace: row.namespace,
     lockedMicro: row.locked_micro,
     nextAttempt: attempt + 1,
@@ -258,6 +261,7 @@ function factsOf(row: RetryRow, modelVersionId: number): RetryFacts {
     modelVersionId,
     remainingMs: row.remaining_ms,
     tried: row.tried,
-    last: failureClass === null || code === null || node === null ? null : { class: failureClass, code, node },
+    last:
+      failureClass === null || code === null || node === null ? null : { class: failureClass, code, node },
   };
 }

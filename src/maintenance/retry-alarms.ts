@@ -64,7 +64,10 @@ export class RetryAlarmClock implements Service {
   async stop(): Promise<void> {
     const closing = Promise.allSettled([this.#worker?.close(true), this.#queue?.close()]);
     const given = new AbortController();
-    await Promise.race([closing, sleep(CLOSE_MS_MAX, undefined, { signal: given.signal }).catch(() => undefined)]);
+    await Promise.race([
+      closing,
+      sleep(CLOSE_MS_MAX, undefined, { signal: given.signal }).catch(() => undefined),
+    ]);
     given.abort();
     for (const connection of this.#connections.splice(0)) connection.disconnect();
     this.#queue = null;
@@ -96,7 +99,10 @@ export class RetryAlarmClock implements Service {
         }),
       ]);
     } catch (error) {
-      this.#deps.log.warn({ alarms: alarms.length, error: String(error) }, 'alarms not set: the sweep will ring');
+      this.#deps.log.warn(
+        { alarms: alarms.length, error: String(error) },
+        'alarms not set: the sweep will ring',
+      );
     } finally {
       tooLong.abort();
     }
@@ -107,7 +113,11 @@ export class RetryAlarmClock implements Service {
     if (outcome !== 'confirmed') throw new Error(`the retry message was ${outcome}`);
   }
 
-  #connect(options: { enableOfflineQueue?: false; commandTimeout?: number; maxRetriesPerRequest?: null }): Redis {
+  #connect(options: {
+    enableOfflineQueue?: false;
+    commandTimeout?: number;
+    maxRetriesPerRequest?: null;
+  }): Redis {
     const { redisUrl, connectTimeoutMs, reconnectDelayMsMax } = this.#deps.servers;
     const connection = new Redis(redisUrl, {
       connectionName: 'tollgate-alarms',

@@ -54,7 +54,7 @@ const parse = parserOf(FleetMessage);
 const ED25519_DER_HEAD = Buffer.from('302a300506032b6570032100', 'hex');
 
 /**
- * Turns deliveries of queue `fleet` into the live fleet. What authenticates a message is the broker: `user_id` must be the node's
+ * Turns what a coordinator hears on exchange `fleet` into the live fleet. What authenticates a message is the broker: `user_id` must be the node's
  * own user. The signature of a hello is evidence that the process holds the node's key, and is checked whenever it comes;
  * the other kinds carry none. A heartbeat of a session whose hello nobody here remembers is taken all the same, because
  * each message carries the whole state and an emptied Redis has forgotten every hello. Source: design [14], [21].

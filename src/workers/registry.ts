@@ -33,7 +33,7 @@ export class RedisFleetRegistry implements FleetRegistry, FleetSights {
   readonly #lostAfterMs: number;
   readonly #isListening: () => boolean;
 
-  /** `isListening`: whether this coordinator consumes queue `fleet` now; only then may it judge silence. */
+  /** `isListening`: whether this coordinator hears the fleet now; only then may it judge silence. */
   constructor(redis: FleetRedis, fleet: { readonly lostAfterMs: number }, isListening: () => boolean) {
     this.#redis = redis;
     this.#lostAfterMs = fleet.lostAfterMs;

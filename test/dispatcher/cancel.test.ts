@@ -9,7 +9,12 @@ import { type World, world } from '../support/world.ts';
 /** Jobs that their client no longer wants: before they came, while they wait, while they run, and after. */
 
 /** Cancels as `client`; resolves to what it is told. */
-async function cancel(tollgate: World, id: string, change: Partial<CancelMessage> = {}, client: TestClient = tollgate.client) {
+async function cancel(
+  tollgate: World,
+  id: string,
+  change: Partial<CancelMessage> = {},
+  client: TestClient = tollgate.client,
+) {
   const correlationId = newUuidV7();
   const body = { v: 1, id, account: 'acme', namespace: 'acme/prod', ...change };
   await client.send(Buffer.from(JSON.stringify(body)), {
@@ -42,7 +47,10 @@ await t.test('a job that waits in its queue is cancelled', async (t) => {
   t.match(await cancel(tollgate, job.id), { state: 'cancelled' });
   await tollgate.addNode('n1');
   const worker = await tollgate.startHandWorker('n1', 4);
-  await until(() => tollgate.client.repliesTo(job.id).some(({ messageId }) => messageId === `r-${job.id}`), 'its reply');
+  await until(
+    () => tollgate.client.repliesTo(job.id).some(({ messageId }) => messageId === `r-${job.id}`),
+    'its reply',
+  );
   t.same(worker.held, [], 'it was not dispatched');
   t.same(await tollgate.books.transfersOf(job.id), []);
 });
@@ -56,7 +64,10 @@ await t.test('a job that runs is cancelled: void, its slot free, its worker told
   await tollgate.send(job);
   await until(() => begun.includes(`${job.id}.1`), 'the worker to begin');
   t.match(await cancel(tollgate, job.id), { state: 'cancelled' });
-  await until(() => tollgate.client.repliesTo(job.id).some(({ messageId }) => messageId === `r-${job.id}`), 'its reply');
+  await until(
+    () => tollgate.client.repliesTo(job.id).some(({ messageId }) => messageId === `r-${job.id}`),
+    'its reply',
+  );
   t.same(await tollgate.books.transfersOf(job.id), ['lock', 'void']);
   await tollgate.slotsAreFree();
   await until(async () => (await tollgate.books.traces('attempts', job.id)).length === 1, 'the trace');
@@ -71,7 +82,10 @@ await t.test('a job that has ended stays as it is', async (t) => {
   const tollgate = await world(t);
   const job = tollgate.job();
   t.equal((await tollgate.run(job)).state, 'succeeded');
-  t.match(await cancel(tollgate, job.id), { state: 'refused', error: { code: 'TG_CANCEL_LATE', field: 'id' } });
+  t.match(await cancel(tollgate, job.id), {
+    state: 'refused',
+    error: { code: 'TG_CANCEL_LATE', field: 'id' },
+  });
   t.equal((await tollgate.books.job(job.id))?.state, 'succeeded');
 });
 
@@ -94,7 +108,9 @@ await t.test('only the account that pays may cancel, and nonsense is refused by 
   t.match(await cancel(tollgate, job.id, { namespace: 'acme/none' }), {
     error: { code: 'TG_NAMESPACE_UNKNOWN', field: 'namespace' },
   });
-  t.match(await cancel(tollgate, job.id.replace(/^.{8}/, '00000000')), { error: { code: 'TG_JOB_ID_WINDOW' } });
+  t.match(await cancel(tollgate, job.id.replace(/^.{8}/, '00000000')), {
+    error: { code: 'TG_JOB_ID_WINDOW' },
+  });
   await worker.finish(held);
   await until(async () => (await tollgate.books.job(job.id))?.state === 'succeeded', 'the job to run on');
 });

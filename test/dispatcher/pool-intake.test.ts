@@ -123,6 +123,21 @@ await t.test(
   },
 );
 
+await t.test('a wake-up that overtakes jobs on their way back lets them try again, once', async (t) => {
+  const { intake, open, deliver, offered } = setUp();
+  await open();
+  for (let i = 0; i < 3; i++) deliver();
+  const refused = offered.splice(0);
+  intake.wake();
+  t.same(offered, [], 'nothing is held yet');
+  for (const arrival of refused) intake.hold(arrival);
+  await until(() => offered.length === 3, 'all three to be offered again');
+  for (const arrival of offered.splice(0)) intake.hold(arrival);
+  await Promise.resolve();
+  t.same(offered, [], 'their own refusal left a mark for the next slot');
+  t.equal(intake.held, 3);
+});
+
 await t.test('as long as jobs are placed the others wait here', async (t) => {
   const { intake, open, deliver, offered, pass } = setUp();
   await open();

@@ -1,6 +1,6 @@
 import t from 'tap';
 import type { UnsignedResult } from '../../src/workers/agent/result.ts';
-import type { HandWorker, HeldDispatch } from '../support/hand-worker.ts';
+import type { HandWorker } from '../support/hand-worker.ts';
 import { until } from '../support/until.ts';
 import { type World, type WorldOptions, world } from '../support/world.ts';
 
@@ -127,7 +127,10 @@ await t.test('a lost worker costs its jobs one attempt', async (t) => {
   t.equal((await tollgate.reply(job.id)).state, 'succeeded');
   const before = await tollgate.books.credits();
   await first.worker.publish(first.worker.result(first.held.message));
-  await until(async () => (await tollgate.books.events({ code: 'TG_RESULT_LATE' })).length === 1, 'the event');
+  await until(
+    async () => (await tollgate.books.events({ code: 'TG_RESULT_LATE' })).length === 1,
+    'the event',
+  );
   t.equal(await tollgate.books.credits(), before, 'what the lost worker still says changes nothing');
   await until(async () => (await tollgate.books.traces('attempts', job.id)).length === 2, 'both traces');
   t.match(await tollgate.books.traces('attempts', job.id), [
@@ -165,7 +168,8 @@ await t.test('delayed retries outlive an emptied Redis', async (t) => {
       await worker.finish(held, failure('model_error'));
     }
   }
-  const waiting = "select count(*)::integer as jobs from jobs.jobs where state = 'locked' and attempt = 3 and node is null";
+  const waiting =
+    "select count(*)::integer as jobs from jobs.jobs where state = 'locked' and attempt = 3 and node is null";
   await until(async () => {
     const [row] = await tollgate.books.sql<{ jobs: number }>(waiting);
     return (row?.jobs ?? 0) >= 90;

@@ -111,10 +111,10 @@ await t.test('a result is settled once', async (t) => {
     const requests = Array.from({ length: 30 }, () => ledger.lockRequest());
     await ledger.locks.lockBatch(requests);
     const outcomes = await Promise.all(
-      requests.map((request) =>
+      requests.map((one) =>
         Promise.all([
-          ledger.settlements.settleBatch([ledger.settleRequest(request)]),
-          ledger.attempts.giveUpBatch([ledger.giveUpRequest(request)]),
+          ledger.settlements.settleBatch([ledger.settleRequest(one)]),
+          ledger.attempts.giveUpBatch([ledger.giveUpRequest(one)]),
         ]),
       ),
     );

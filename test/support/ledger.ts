@@ -166,7 +166,10 @@ function aSettleRequest(request: LockRequest): SettleRequest {
 
 function aGiveUpRequest({ jobId, node, session }: LockRequest): GiveUpRequest {
   return {
-    ...{ jobId, attempt: 1, node, session },
+    jobId,
+    attempt: 1,
+    node,
+    session,
     outcome: 'lost',
     class: 'node',
     code: 'TG_WORKER_LOST',
