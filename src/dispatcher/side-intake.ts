@@ -71,8 +71,10 @@ export class SideIntake implements Service, WaitingRoom {
 
   /** Confirmed first, acknowledged then: a crash in between leaves two of one id, and the line answers both with one job. */
   async #move(delivery: Delivery): Promise<void> {
-    const outcome = await this.#publisher.publish(movedMessage(delivery));
-    if (outcome === 'confirmed') return delivery.acknowledge();
+    if (this.#source === 'unroutable') {
+      const outcome = await this.#publisher.publish(movedMessage(delivery));
+      if (outcome === 'confirmed') return delivery.acknowledge();
+    }
     const timer = setTimeout(() => {
       this.#timers.delete(timer);
       delivery.requeue();

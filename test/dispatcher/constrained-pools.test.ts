@@ -90,3 +90,28 @@ await t.test('a client cannot send in the name of another by the header of moved
   const outcome = await thief.send(tollgate.job(), { exchange: EXCHANGE.moved });
   t.not(outcome, 'confirmed', 'the exchange is closed to it');
 });
+
+await t.test('a later attempt keeps the constraint, and so does a fallback', async (t) => {
+  const tollgate = await world(t, { workers: 0, settings: { 'retries.delayMsMin': 10 } });
+  await tollgate.addModel('other');
+  await tollgate.addNode('near', ['small', 'other'], 'active', { region: 'eu' });
+  await tollgate.addNode('next', ['other'], 'active', { region: 'eu' });
+  await tollgate.addNode('far', ['small', 'other'], 'active', { region: 'us' });
+  const near = await tollgate.startHandWorker('near', 1);
+  const next = await tollgate.startHandWorker('next', 1, ['other']);
+  const far = await tollgate.startHandWorker('far', 1, ['small', 'other']);
+  const job = tollgate.job({ ...wants('eu', null), fallbacks: ['other'] });
+  await tollgate.send({ ...job, limits: { ...job.limits, attempts_max: 3 } });
+  await near.finish(await near.dispatched(job.id), {
+    status: 'failed',
+    output: null,
+    error: { code: 'model_error', message: 'as the test says' },
+  });
+  const second = await next.dispatched(job.id);
+  t.match(second.message, { attempt: 2, model: 'other' }, 'the only other node of the region');
+  t.match(await tollgate.leases(), [{ node: 'next', pool: 'other~r.eu' }]);
+  await next.finish(second);
+  t.equal((await tollgate.reply(job.id)).state, 'succeeded');
+  t.equal(far.held.length, 0);
+  await tollgate.slotsAreFree();
+});
