@@ -19,6 +19,11 @@ export const ConfigSchema = section({
       description:
         'Login of role tollgate_settler; null: postgresUrl with that user name and the same password.',
     }),
+    postgresMaintainerUrl: Type.Union([Type.Null(), Type.String()], {
+      default: null,
+      description:
+        'Login of role tollgate_maintainer; null: postgresUrl with that user name and the same password.',
+    }),
     postgresAuditorUrl: Type.Union([Type.Null(), Type.String()], {
       default: null,
       description:
@@ -241,6 +246,15 @@ export const ConfigSchema = section({
   sweeps: section({
     everyMs: int(1_000, 50, 60_000, 'Overdue jobs, lost workers, owed replies, expired leases.'),
     batchJobsMax: int(500, 1, 5_000, 'Jobs one sweep step ends at most.'),
+  }),
+  maintenance: section({
+    leaseTtlMs: int(
+      15_000,
+      500,
+      600_000,
+      'The owner of maintenance is replaced when it has not been heard of for this long.',
+    ),
+    recordDays: int(30, 1, 3_650, 'How long the record of a run is kept.'),
   }),
   directory: section({
     pollMs: int(1_000, 50, 60_000, 'How often the version number is read beside LISTEN.'),

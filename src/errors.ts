@@ -81,6 +81,7 @@ export const CODES = {
   TG_STORE_UNAVAILABLE: { retryable: true, text: 'a server did not answer in time' },
   TG_STORE_REJECTED: { retryable: false, text: 'a server refused the request' },
   TG_SCHEMA_MISMATCH: { retryable: false, text: 'the database schema is not the one this version needs' },
+  TG_LEASE_LOST: { retryable: false, text: 'another coordinator has taken this work over' },
   TG_SPOOL_FULL: { retryable: true, text: 'MongoDB is away and the spool queue is full' },
   TG_SETUP_MISSING: { retryable: false, text: 'a server is missing and cannot be installed here' },
   TG_CLI_USAGE: { retryable: false, text: 'the command line is wrong' },

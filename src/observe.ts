@@ -6,9 +6,10 @@ import type { Pools } from './dispatcher/pools.ts';
 import type { Replier } from './dispatcher/replies.ts';
 import type { ResultLine } from './dispatcher/result-line.ts';
 import type { Sweeps } from './dispatcher/sweeps.ts';
+import type { Maintenance } from './maintenance/maintenance.ts';
 import type { Check } from './ops/health.ts';
 import type { PrometheusMetrics } from './ops/metrics.ts';
-import type { Dependency } from './ops/types.ts';
+import { type Dependency, MAINTENANCE_TASKS } from './ops/types.ts';
 import type { FleetRegistry } from './workers/types.ts';
 
 /** The four connections, as far as their state is read. */
@@ -74,9 +75,10 @@ export function exposeGauges(
     readonly budget: Pick<ByteBudget, 'bytes'>;
     readonly replier: Pick<Replier, 'pending'>;
     readonly sweeps: Pick<Sweeps, 'openAttempts'>;
+    readonly maintenance: Pick<Maintenance, 'isOwner' | 'lastSuccessMs'>;
   },
 ): void {
-  const { line, results, pools, budget, replier, sweeps } = parts;
+  const { line, results, pools, budget, replier, sweeps, maintenance } = parts;
   metrics.watchDependencies(() => dependencies(stores));
   const one = (name: string, help: string, read: () => number) =>
     metrics.gauge(name, help, [], () => [{ labels: {}, value: read() }]);
@@ -103,6 +105,19 @@ export function exposeGauges(
         { labels: { pool, state: 'free' }, value: free },
         { labels: { pool, state: 'used' }, value: total - free },
       ]),
+  );
+  one('tollgate_maintenance_owner', '1 on the coordinator that does maintenance, else 0.', () =>
+    maintenance.isOwner ? 1 : 0,
+  );
+  metrics.gauge(
+    'tollgate_maintenance_last_success_timestamp_seconds',
+    'When this process last did a task of maintenance well; 0: never.',
+    ['task'],
+    () =>
+      MAINTENANCE_TASKS.map((task) => ({
+        labels: { task },
+        value: (maintenance.lastSuccessMs.get(task) ?? 0) / 1_000,
+      })),
   );
   metrics.gauge('tollgate_pool_workers', 'Live workers per pool.', ['pool'], () =>
     [...pools.slots].map(([pool, { workers }]) => ({ labels: { pool }, value: workers })),

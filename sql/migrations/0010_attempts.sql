@@ -8,7 +8,7 @@ set local role tollgate_jobs_owner;
 -- `uncounted`: attempts given up through no fault of job or node; attempt - uncounted is the number of tries used up.
 -- `retry_at`: while the job is locked and has no node, when the next attempt is due.
 -- `run_version_id`: the fallback that runs instead of the version that the lock was priced by.
--- `pool_suffix`: what the job's constraint adds to the name of a model to make its pool's, null for most (0011 fills it). With it the
+-- `pool_suffix`: what the job's constraint adds to the name of a model to make its pool's, null for most (0012 fills it). With it the
 -- pool of a fallback is known as well as that of the model that was asked for.
 alter table jobs.jobs
   add column pool_suffix text,

@@ -11,6 +11,7 @@ const IDLE_PARTS: Parameters<typeof exposeGauges>[2] = {
   budget: { bytes: 0 },
   replier: { pending: 0 },
   sweeps: { openAttempts: 0 },
+  maintenance: { isOwner: false, lastSuccessMs: new Map() },
 };
 const IDLE_STORES: WatchedStores = {
   dispatcherDb: { dependency: { name: 'postgres', isUp: false, detail: '' } },

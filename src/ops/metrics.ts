@@ -2,7 +2,7 @@ import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import { CODES, invariant } from '../errors.ts';
 import { VERSION } from '../version.ts';
 import { PlainHistogram } from './plain-histogram.ts';
-import { type Dependency, type Metrics, STAGES, type Stage } from './types.ts';
+import { type Dependency, MAINTENANCE_TASKS, type Metrics, STAGES, type Stage } from './types.ts';
 
 /** Seconds; a saturated stage takes milliseconds, a stage that repeats its call to a server takes up to 20 s. */
 const STAGE_BOUNDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
@@ -28,6 +28,7 @@ const FLEET_OUTCOMES = [
   'away',
 ] as const;
 const REPLY_OUTCOMES = ['confirmed', 'given_up', 'retried'] as const;
+const RUN_OUTCOMES = ['done', 'failed', 'fenced'] as const;
 const DEPENDENCIES = ['postgres', 'redis', 'rabbitmq', 'mongodb'] as const;
 
 /** The library calls three gauges `…_total`, which promtool refuses; each has a per-type twin or is of no use. */
@@ -153,6 +154,11 @@ export class PrometheusMetrics implements Metrics {
     'Documents that went to the spool queue because MongoDB was away.',
   );
 
+  readonly #maintenanceRuns = this.#pairCounter('maintenance_runs', 'Runs of maintenance in this process.', {
+    task: MAINTENANCE_TASKS,
+    outcome: RUN_OUTCOMES,
+  });
+
   constructor() {
     buildInfo(this.#registry);
     collectDefaultMetrics({ register: this.#registry });
@@ -204,6 +210,10 @@ export class PrometheusMetrics implements Metrics {
     this.#spooled.add(documents);
   }
 
+  maintenanceRun(...[task, outcome]: Parameters<Metrics['maintenanceRun']>): void {
+    this.#maintenanceRuns.inc({ task, outcome });
+  }
+
   /** Registers `tollgate_<name>`; a reader that throws leaves its gauge out of that scrape and harms nothing else. */
   gauge(...[name, help, labelNames, read]: Parameters<Metrics['gauge']>): void {
     invariant(/^tollgate_[a-z][a-z0-9_]*(?<!_total)$/.test(name), `${name} is no name for a gauge`);
@@ -250,6 +260,17 @@ export class PrometheusMetrics implements Metrics {
     const full = `tollgate_${name}_total`;
     this.#note(full, 'counter', help, label, values);
     return new PlainCounter(this.#registry, full, help, label, values);
+  }
+
+  /** A counter with two closed labels, of what happens rarely. */
+  #pairCounter(name: string, help: string, labels: Readonly<Record<string, readonly string[]>>): Counter {
+    const full = `tollgate_${name}_total`;
+    const labelNames = Object.keys(labels);
+    this.#catalogue.push({ name: full, type: 'counter', help, labels: labelNames, values: [] });
+    const counter = new Counter({ name: full, help, labelNames, registers: [this.#registry] });
+    const [[first, firsts] = ['', []], [second, seconds] = ['', []]] = Object.entries(labels);
+    for (const a of firsts) for (const b of seconds) counter.inc({ [first]: a, [second]: b }, 0);
+    return counter;
   }
 
   #histogram(

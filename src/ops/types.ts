@@ -37,6 +37,10 @@ export const STAGES = [
 ] as const;
 export type Stage = (typeof STAGES)[number];
 
+/** What the owner of maintenance does periodically; label values. */
+export const MAINTENANCE_TASKS = ['partitions'] as const;
+export type MaintenanceTaskName = (typeof MAINTENANCE_TASKS)[number];
+
 /**
  * What the hot path counts. Implementations add to plain numbers; Prometheus reads them when it scrapes. Label values come
  * from closed sets, never a job, an account or a node.
@@ -59,6 +63,8 @@ export interface Metrics {
   fleetMessage(outcome: string): void;
   replies(outcome: 'confirmed' | 'given_up' | 'retried'): void;
   spooled(documents: number): void;
+  /** A run of maintenance ended; `fenced`: another coordinator had taken over, and nothing was changed. */
+  maintenanceRun(task: MaintenanceTaskName, outcome: 'done' | 'failed' | 'fenced'): void;
   /** Registers a gauge read at scrape time, e.g. slots, held deliveries, batches in flight. */
   gauge(
     name: string,

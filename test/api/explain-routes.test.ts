@@ -15,7 +15,10 @@ await t.test('a coordinator says why a job waits, before it is sent and after', 
   await tollgate.addNode('big', ['small'], 'active', { region: 'eu', vramGb: 80 });
   await tollgate.addNode('n1');
   const outlook = () => ask(tollgate, '/v1/explain?model=small&region=eu&vram_gb_min=48');
-  await until(async () => (await outlook()).status === 200, 'the coordinator to know the node');
+  await until(
+    async () => JSON.stringify(await outlook()).includes('not now: 2 nodes registered'),
+    'the coordinator to know both nodes',
+  );
   t.match(await outlook(), {
     body: {
       verdict: 'not_now',

@@ -16,6 +16,7 @@ const folder = t.testdir();
 const env = {
   TOLLGATE_POSTGRES_URL: databaseOptions(servers.postgresAdminUrl, 'tollgate_dispatcher').url,
   TOLLGATE_POSTGRES_SETTLER_URL: databaseOptions(servers.postgresAdminUrl, 'tollgate_settler').url,
+  TOLLGATE_POSTGRES_MAINTAINER_URL: databaseOptions(servers.postgresAdminUrl, 'tollgate_maintainer').url,
   TOLLGATE_POSTGRES_ADMIN_URL: servers.postgresAdminUrl,
   TOLLGATE_REDIS_URL: servers.redisUrl,
   TOLLGATE_AMQP_URL: servers.amqpUrl,

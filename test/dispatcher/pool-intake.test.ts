@@ -79,16 +79,44 @@ function setUp(bounds: { heldBytesMax?: number } = {}) {
   const pass = (ms: number) => {
     nowMs += ms;
   };
-  return { intake, open, deliver, offered, consumers, pass, budget, gone: () => gone() };
+  /** Whatever a look began has happened: nothing on paper takes longer than a turn. */
+  const settled = () => new Promise((resolve) => setImmediate(resolve));
+  return { intake, open, deliver, offered, consumers, pass, budget, settled, gone: () => gone() };
 }
 
-await t.test('a pool without a free slot is not consumed', async (t) => {
-  const { intake, consumers } = setUp();
+await t.test('a pool without a worker is not consumed', async (t) => {
+  const { intake, consumers, settled } = setUp();
   intake.look(undefined);
-  intake.look({ total: 4, free: 0 });
+  await settled();
   t.equal(consumers.length, 0);
   t.equal(intake.state, 'paused');
 });
+
+await t.test(
+  'a pool without a free slot is tried at the start, and after a pause only now and then',
+  async (t) => {
+    const { intake, open, deliver, offered, pass, consumers, settled } = setUp();
+    const full = { total: 40, free: 0 };
+    intake.look(full);
+    await settled();
+    t.equal(consumers.length, 2, 'what was locked before the start needs no slot');
+    await open();
+    deliver();
+    for (const arrival of offered.splice(0)) intake.hold(arrival);
+    pass(1_100);
+    intake.look(full);
+    await until(() => consumers.every((one) => one.isCancelled), 'a pause');
+    await settled();
+    pass(900);
+    intake.look(full);
+    await settled();
+    t.equal(consumers.length, 2, 'not yet');
+    pass(200);
+    intake.look(full);
+    await settled();
+    t.equal(consumers.length, 4);
+  },
+);
 
 await t.test('the prefetch follows the slots of the pool within its bounds', async (t) => {
   const { open, consumers } = setUp();

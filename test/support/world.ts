@@ -35,7 +35,10 @@ import { until } from './until.ts';
 
 /** How the daemon reaches its servers. */
 export type DaemonUrls = Readonly<
-  Record<'postgresUrl' | 'postgresSettlerUrl' | 'redisUrl' | 'amqpUrl' | 'mongoUrl', string>
+  Record<
+    'postgresUrl' | 'postgresSettlerUrl' | 'postgresMaintainerUrl' | 'redisUrl' | 'amqpUrl' | 'mongoUrl',
+    string
+  >
 >;
 
 /** What a world may be told to do otherwise. */
@@ -399,6 +402,7 @@ export async function world(t: Teardown, options: WorldOptions = {}): Promise<Wo
   const direct = {
     postgresUrl: databaseOptions(servers.postgresAdminUrl, 'tollgate_dispatcher').url,
     postgresSettlerUrl: databaseOptions(servers.postgresAdminUrl, 'tollgate_settler').url,
+    postgresMaintainerUrl: databaseOptions(servers.postgresAdminUrl, 'tollgate_maintainer').url,
     redisUrl: servers.redisUrl,
     amqpUrl: servers.amqpUrl,
     mongoUrl: servers.mongoUrl,
