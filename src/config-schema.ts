@@ -106,6 +106,12 @@ export const ConfigSchema = section({
       'How long a stage repeats a call to a server that is away before it hands the batch back.',
     ),
     stageRetryDelayMsMax: int(1_000, 10, 10_000, 'Longest pause between two such calls.'),
+    poolsMax: int(
+      256,
+      0,
+      10_000,
+      'Pools with a constraint that jobs may open, over all models: each is two queues. Beyond it such jobs are refused.',
+    ),
     batchShare: Type.Number({
       default: 0.1,
       minimum: 0,

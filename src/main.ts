@@ -1,8 +1,10 @@
+import { explainRoutes } from './api/explain-routes.ts';
 import { healthRoutes } from './api/health-routes.ts';
 import { HttpServer } from './api/http.ts';
 import { systemClock } from './clock.ts';
 import type { Config } from './config-schema.ts';
 import { type Decorate, onlyStop } from './daemon/base.ts';
+import { explaining } from './daemon/explaining.ts';
 import { maintenanceOf } from './daemon/maintenance-tasks.ts';
 import { assemble } from './daemon/parts.ts';
 import { connectStores } from './daemon/stores.ts';
@@ -40,7 +42,10 @@ export async function runDaemon(
   const parts = assemble(base, stores);
   const maintenance = maintenanceOf(base, stores);
   exposeGauges(metrics, stores, { ...parts, maintenance });
-  const http = new HttpServer(config.http, log, healthRoutes(parts.health, metrics));
+  const http = new HttpServer(config.http, log, {
+    ...healthRoutes(parts.health, metrics),
+    ...explainRoutes(explaining(base, stores, parts)),
+  });
 
   const lifecycle = new Lifecycle(
     [

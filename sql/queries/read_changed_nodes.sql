@@ -1,6 +1,6 @@
 -- Nodes that changed since a revision, with the models they may serve; from 0 all of them. Params: $1 revision bigint. Returns:
 -- 0..n rows by id. Locks: none.
-select n.id, n.owner, n.public_key, n.lifecycle,
+select n.id, n.owner, n.public_key, n.lifecycle, n.region, n.vram_gb,
        array(select m.name from network.node_models nm join network.models m on m.id = nm.model_id
               where nm.node_id = n.id order by m.name) as models
   from network.nodes n

@@ -93,6 +93,7 @@ export function coreDeclarations(bounds: QueueBounds): Declaration[] {
     quorum(QUEUE.cancel, bounded),
     bind(QUEUE.cancel, EXCHANGE.jobs, CANCEL_KEY),
     exchange(EXCHANGE.retry, 'direct'),
+    exchange(EXCHANGE.moved, 'direct'),
     exchange(EXCHANGE.dispatch, 'direct'),
     exchange(EXCHANGE.control, 'direct'),
     exchange(EXCHANGE.results, 'direct'),
@@ -134,6 +135,7 @@ export function poolDeclarations(pool: string, bounds: QueueBounds): Declaration
     waiting(priority),
     bind(jobQueue(pool, priority), EXCHANGE.jobs, jobKey(pool, priority)),
     bind(jobQueue(pool, priority), EXCHANGE.retry, jobKey(pool, priority)),
+    bind(jobQueue(pool, priority), EXCHANGE.moved, jobKey(pool, priority)),
   ]);
 }
 

@@ -1,10 +1,11 @@
 import type { Command } from 'commander';
+import { snakeCase } from '../api/snake-case.ts';
 import type { AuditReport, InvariantReport } from '../audit/types.ts';
 import type { Config } from '../config-schema.ts';
 import { ConfigError } from '../errors.ts';
 import { command, integer, withAction } from './command.ts';
 import { EXIT } from './failure.ts';
-import { snakeCase, table } from './output.ts';
+import { table } from './output.ts';
 
 interface AuditOptions {
   readonly workerLog?: readonly string[];

@@ -15,9 +15,10 @@ export class Nodes {
   }
 
   /**
-   * Registers a node for `models` (names that exist), or replaces the models of the same node with the same owner and key.
-   * `publicKey`: raw 32 bytes of Ed25519, never used by another node. A new node begins in `lifecycle`; of a known one it
-   * stays as it is. Its queues and RabbitMQ user are made elsewhere.
+   * Registers a node for `models` (names that exist), or replaces models, region and memory of the same node with the same owner
+   * and key. `publicKey`: raw 32 bytes of Ed25519, never used by another node. A new node begins in `lifecycle`; of a known one
+   * it stays as it is. Without `region` or `vramGb` (of all its cards, in GB) no job that asks for one goes there. Its queues and
+   * RabbitMQ user are made elsewhere.
    */
   async register(node: {
     readonly id: string;
@@ -25,6 +26,8 @@ export class Nodes {
     readonly publicKey: Buffer;
     readonly models: readonly string[];
     readonly lifecycle?: 'probation' | 'active';
+    readonly region?: string | null;
+    readonly vramGb?: number | null;
   }): Promise<void> {
     await changeRecords(this.#db, 'register_node', [
       node.id,
@@ -33,6 +36,7 @@ export class Nodes {
       node.lifecycle ?? 'probation',
       node.models,
     ]);
+    await changeRecords(this.#db, 'set_node_place', [node.id, node.region ?? null, node.vramGb ?? null]);
   }
 
   /** Moves a node between `probation` and `active`. A retired one is TG_NOT_FOUND. Idempotent. */

@@ -1,4 +1,5 @@
-import type { Account, ModelVersion, Node, Publisher } from './types.ts';
+import { poolOfWanted } from './fitting.ts';
+import type { Account, ModelVersion, Node, Pool, Publisher } from './types.ts';
 
 /** A row of `read_changed_accounts.sql`. */
 export interface AccountRow {
@@ -34,7 +35,16 @@ export interface NodeRow {
   readonly owner: string;
   readonly public_key: Buffer;
   readonly lifecycle: Node['lifecycle'];
+  readonly region: string | null;
+  readonly vram_gb: number | null;
   readonly models: readonly string[];
+}
+
+/** A row of `read_changed_pools.sql`. */
+export interface PoolRow {
+  readonly model: string;
+  readonly region: string | null;
+  readonly vram_gb: number | null;
 }
 
 /** An account with its namespaces. */
@@ -73,5 +83,13 @@ export function nodeOf(row: NodeRow): Node {
     publicKey: row.public_key,
     models: new Set(row.models),
     lifecycle: row.lifecycle,
+    region: row.region,
+    vramGb: row.vram_gb,
   };
+}
+
+/** An open pool with a constraint. */
+export function poolOf({ model, region, vram_gb: vramGb }: PoolRow): Pool {
+  const wanted = { model, region, vramGb };
+  return { name: poolOfWanted(wanted), ...wanted };
 }

@@ -13,6 +13,8 @@ export interface RegisteredNode {
   readonly publicKey: Buffer;
   readonly models: ReadonlySet<string>;
   readonly lifecycle: 'probation' | 'active' | 'retired';
+  /** The pools of one of its models that its record lets it serve: the model's own and those whose constraint it meets. */
+  readonly poolsOf: (model: string) => readonly string[];
 }
 
 /** A fleet message that was refused: `node` as it says (null if it cannot be read), `userId` as the broker proved. */
@@ -120,7 +122,8 @@ export class FleetIntake {
     if (message.kind === 'hello' && !isSigned(message, registered.publicKey)) {
       return { outcome: 'signature', fault: refusal('TG_FLEET_SIGNATURE', 'signature'), node };
     }
-    return { message, pools: message.pools.filter((pool) => registered.models.has(pool)) };
+    const models = message.pools.filter((model) => registered.models.has(model));
+    return { message, pools: models.flatMap((model) => registered.poolsOf(model)) };
   }
 
   async #apply(message: FleetMessage, pools: string[], userId: string | null): Promise<FleetIntakeOutcome> {

@@ -3,6 +3,7 @@ import type { Broker, ConsumerChannel, Delivery } from '../../src/broker/types.t
 import { loadConfig } from '../../src/config.ts';
 import { ByteBudget } from '../../src/dispatcher/byte-budget.ts';
 import { PoolIntake } from '../../src/dispatcher/pool-intake.ts';
+import { SeenJobs } from '../../src/dispatcher/seen-jobs.ts';
 import { Suspects } from '../../src/dispatcher/suspects.ts';
 import type { Arrival } from '../../src/dispatcher/types.ts';
 import { PrometheusMetrics } from '../../src/ops/metrics.ts';
@@ -59,6 +60,7 @@ function setUp(bounds: { heldBytesMax?: number } = {}) {
     bounds: line,
     budget,
     suspects: new Suspects(counts, line, clock, quietLog),
+    seen: new SeenJobs(clock),
     clock,
     log: quietLog,
     metrics: new PrometheusMetrics(),
