@@ -1,6 +1,7 @@
 import t from 'tap';
 import type { UnsignedResult } from '../../src/workers/agent/result.ts';
 import type { HandWorker } from '../support/hand-worker.ts';
+import { proxiedWorld } from '../support/proxied-world.ts';
 import { until } from '../support/until.ts';
 import { type World, type WorldOptions, world } from '../support/world.ts';
 
@@ -250,4 +251,28 @@ await t.test('without a fallback the node that failed is asked again', async (t)
   const second = await attempt(workers, job.id, 2);
   await second.worker.finish(second.held);
   t.equal((await tollgate.reply(job.id)).state, 'succeeded');
+});
+
+await t.test('an attempt whose input is not in MongoDB yet waits, and uses no try', async (t) => {
+  const { tollgate, links } = await proxiedWorld(t, { workers: 0 });
+  await tollgate.addNode('n1');
+  const worker = await tollgate.startHandWorker('n1', 4);
+  links.mongo.cut();
+  await until(
+    async () => (await tollgate.metric('tollgate_dependency_up', { name: 'mongodb' })) === 0,
+    'the outage to be noticed',
+  );
+  const job = tries(tollgate, 2);
+  await tollgate.send(job);
+  await worker.finish(await worker.dispatched(job.id), failure('model_error'));
+  await until(async () => (await tollgate.books.job(job.id))?.attempt === 2, 'the fence to move');
+  links.mongo.heal();
+  const { held } = await attempt([worker], job.id, 2);
+  await worker.finish(held);
+  t.equal((await tollgate.reply(job.id)).state, 'succeeded');
+  t.match(await tollgate.books.job(job.id), { attempt: 2 });
+  await until(
+    async () => (await tollgate.books.traces('attempts', job.id)).length === 2,
+    'the spool to drain',
+  );
 });
