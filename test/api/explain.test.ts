@@ -122,6 +122,34 @@ await t.test('a job is found where it is', async (t) => {
   t.ok(lines.length <= 20);
 });
 
+await t.test('a job between two attempts waits for a node that it has not tried', async (t) => {
+  const fleet = await testFleet(t);
+  const job = newUuidV7();
+  const record = {
+    ...{ jobId: job, state: 'locked', code: null, attempt: 2, node: null, model: 'small' },
+    ...{ poolSuffix: '~r.eu~v.24', priority: 'batch' },
+  } as const;
+  const deps: PlaceDeps = {
+    directory: await network(fleet),
+    fleet: fleet.registry,
+    records: { find: async () => record },
+    triedNodes: async () => ['untried'],
+    seen: () => null,
+    queueDepth: async () => null,
+  };
+  const found = await explainJob(job, null, deps);
+  t.match(found, {
+    place: { kind: 'between_attempts', attempt: 2, queue: `jobs.${POOL}.batch`, depth: null },
+    explanation: { verdict: 'not_now', nodes: [{ fault: 'slot' }, { node: 'untried', fault: 'untried' }] },
+  });
+  t.match(
+    renderJobExplanation(found),
+    /waits for a node for attempt 2 .*\nnot now: .*\n.*\n.*had an attempt of this job/,
+  );
+  const running = { ...deps, records: { find: async () => ({ ...record, node: 'slot' }) } };
+  t.match(await explainJob(job, null, running), { place: { kind: 'running' }, explanation: null });
+});
+
 await t.test('five thousand nodes are read in part, and the rest is said', async (t) => {
   const fleet = await testFleet(t);
   const directory = new PaperDirectory();
