@@ -1,7 +1,7 @@
 import type { Broker, ConsumerChannel, Delivery, OutMessage, Publisher } from '../src/broker/types.ts';
 import type { Clock } from '../src/clock.ts';
 import { EXCHANGE, QUEUE } from '../src/contracts/names.ts';
-import type { Decorate, Seams } from '../src/main.ts';
+import type { Decorate, Seams } from '../src/daemon/base.ts';
 import { type Failpoints, SITES, type Site } from './failpoints.ts';
 
 /** A clock that can be stepped. Monotonic time goes on, as it does on a machine whose date is set. */
@@ -38,7 +38,15 @@ export function decorateWith(points: Failpoints, clock: SteppedClock): Decorate 
         lockBatch: (requests) => points.around(SITES.lock, () => locks.lockBatch(requests)),
         endUnlockedBatch: (requests) =>
           points.around(SITES.end_unlocked, () => locks.endUnlockedBatch(requests)),
-        endJobs: (requests) => points.around(SITES.end, () => locks.endJobs(requests)),
+      }),
+    attempts: (attempts) =>
+      overlay(attempts, {
+        giveUpBatch: (requests) => points.around(SITES.give_up, () => attempts.giveUpBatch(requests)),
+        readRetries: (ids) => points.around(SITES.resume, () => attempts.readRetries(ids)),
+        placeBatch: (requests) => points.around(SITES.place, () => attempts.placeBatch(requests)),
+        claimRetries: (limit) => points.around(SITES.claim, () => attempts.claimRetries(limit)),
+        clearOwedAttempts: (names) =>
+          points.around(SITES.clear_owed_attempts, () => attempts.clearOwedAttempts(names)),
       }),
     settlements: (settlements) =>
       overlay(settlements, {
@@ -53,6 +61,7 @@ export function decorateWith(points: Failpoints, clock: SteppedClock): Decorate 
       overlay(traces, {
         writeRequests: (documents) =>
           points.around(SITES.trace_request, () => traces.writeRequests(documents)),
+        writeRoutes: (documents) => points.around(SITES.trace_route, () => traces.writeRoutes(documents)),
         writeAttempts: (documents) =>
           points.around(SITES.trace_attempt, () => traces.writeAttempts(documents)),
       }),
@@ -81,6 +90,7 @@ function publisherWith(points: Failpoints, publisher: Publisher): Publisher {
 /** A batch goes to one kind of address, so its first message tells. */
 function siteOf(message: OutMessage | undefined): Site | null {
   if (message?.exchange === EXCHANGE.dispatch) return SITES.dispatch;
+  if (message?.exchange === EXCHANGE.retry) return SITES.retry;
   if (message?.exchange !== '') return null;
   return message.routingKey === QUEUE.spool ? SITES.spool : SITES.reply;
 }

@@ -81,7 +81,32 @@ export const SITES = {
     during: 'spool.published_no_confirm',
     after: 'spool.confirmed',
   },
-  end: { store: 'postgres', before: 'sweep.before_end', during: 'sweep.sent_no_reply', after: 'sweep.ended' },
+  give_up: {
+    store: 'postgres',
+    before: 'give_up.before_send',
+    during: 'give_up.sent_no_reply',
+    after: 'give_up.committed',
+  },
+  retry: {
+    store: 'rabbitmq',
+    before: 'retry.before_publish',
+    during: 'retry.published_no_confirm',
+    after: 'retry.confirmed',
+  },
+  resume: { store: 'postgres', before: 'resume.before_read', after: 'resume.read' },
+  place: {
+    store: 'postgres',
+    before: 'place.before_send',
+    during: 'place.sent_no_reply',
+    after: 'place.committed',
+  },
+  trace_route: { store: 'mongodb', before: 'trace.route.before', after: 'trace.route.after' },
+  claim: { store: 'postgres', before: 'retry.claim.before', after: 'retry.claimed' },
+  clear_owed_attempts: {
+    store: 'postgres',
+    before: 'owed_attempt.done_not_cleared',
+    after: 'owed_attempt.cleared',
+  },
   overdue: { store: 'postgres', before: 'sweep.before_void', after: 'sweep.voided' },
   clear_owed: { store: 'postgres', before: 'owed.replied_not_cleared', after: 'owed.cleared' },
 } as const satisfies Readonly<Record<string, Site>>;
