@@ -1,7 +1,7 @@
 import t from 'tap';
 import { explain, type Filter } from '../../src/api/explain.ts';
 import { filterLine, renderJobExplanation, verdictLine } from '../../src/api/explain-text.ts';
-import { explainJob, type PlaceDeps } from '../../src/api/job-place.ts';
+import { explainJob, type PlaceDeps, type PlacedRecord } from '../../src/api/job-place.ts';
 import { newUuidV7 } from '../../src/ids.ts';
 import { PaperDirectory } from '../dispatcher/samples.ts';
 import { type TestFleet, testFleet } from '../workers/fleet-fixture.ts';
@@ -125,10 +125,16 @@ await t.test('a job is found where it is', async (t) => {
 await t.test('a job between two attempts waits for a node that it has not tried', async (t) => {
   const fleet = await testFleet(t);
   const job = newUuidV7();
-  const record = {
-    ...{ jobId: job, state: 'locked', code: null, attempt: 2, node: null, model: 'small' },
-    ...{ poolSuffix: '~r.eu~v.24', priority: 'batch' },
-  } as const;
+  const record: PlacedRecord = {
+    jobId: job,
+    state: 'locked',
+    code: null,
+    attempt: 2,
+    node: null,
+    model: 'small',
+    poolSuffix: '~r.eu~v.24',
+    priority: 'batch',
+  };
   const deps: PlaceDeps = {
     directory: await network(fleet),
     fleet: fleet.registry,
