@@ -36,9 +36,15 @@ export interface SeenJob {
   readonly isHere: boolean;
 }
 
+/** What a job's record says of its place. */
+export type PlacedRecord = Pick<
+  JobRecord,
+  'jobId' | 'state' | 'code' | 'attempt' | 'node' | 'model' | 'poolSuffix' | 'priority'
+>;
+
 /** What the job's place is found with. */
 export interface PlaceDeps extends ExplainDeps {
-  readonly records: { find(jobId: string): Promise<JobRecord | null> };
+  readonly records: { find(jobId: string): Promise<PlacedRecord | null> };
   /** Nodes that had an attempt of the job before. */
   readonly triedNodes: (jobId: string) => Promise<readonly string[]>;
   readonly seen: (jobId: string) => SeenJob | null;
@@ -73,7 +79,7 @@ export async function explainJob(
   return { job: jobId, place, explanation: await explain(question, deps) };
 }
 
-async function fromRecord(record: JobRecord, deps: PlaceDeps): Promise<JobExplanation> {
+async function fromRecord(record: PlacedRecord, deps: PlaceDeps): Promise<JobExplanation> {
   const { jobId: job, state, code, attempt, node, model, poolSuffix, priority } = record;
   if (state !== 'locked') return { job, place: { kind: 'ended', state, code }, explanation: null };
   if (node !== null) return { job, place: { kind: 'running', attempt, node }, explanation: null };

@@ -1,7 +1,7 @@
 import t from 'tap';
 import { explain, type Filter } from '../../src/api/explain.ts';
 import { filterLine, renderJobExplanation, verdictLine } from '../../src/api/explain-text.ts';
-import { explainJob, type PlaceDeps } from '../../src/api/job-place.ts';
+import { explainJob, type PlaceDeps, type PlacedRecord } from '../../src/api/job-place.ts';
 import { newUuidV7 } from '../../src/ids.ts';
 import { PaperDirectory } from '../dispatcher/samples.ts';
 import { type TestFleet, testFleet } from '../workers/fleet-fixture.ts';
@@ -120,6 +120,40 @@ await t.test('a job is found where it is', async (t) => {
   t.match(lines[0], `Job ${job}: in the hands of a coordinator for 50 ms`);
   t.match(lines.slice(2), [/untried +has a free slot/, /slot +no free slot/]);
   t.ok(lines.length <= 20);
+});
+
+await t.test('a job between two attempts waits for a node that it has not tried', async (t) => {
+  const fleet = await testFleet(t);
+  const job = newUuidV7();
+  const record: PlacedRecord = {
+    jobId: job,
+    state: 'locked',
+    code: null,
+    attempt: 2,
+    node: null,
+    model: 'small',
+    poolSuffix: '~r.eu~v.24',
+    priority: 'batch',
+  };
+  const deps: PlaceDeps = {
+    directory: await network(fleet),
+    fleet: fleet.registry,
+    records: { find: async () => record },
+    triedNodes: async () => ['untried'],
+    seen: () => null,
+    queueDepth: async () => null,
+  };
+  const found = await explainJob(job, null, deps);
+  t.match(found, {
+    place: { kind: 'between_attempts', attempt: 2, queue: `jobs.${POOL}.batch`, depth: null },
+    explanation: { verdict: 'not_now', nodes: [{ fault: 'slot' }, { node: 'untried', fault: 'untried' }] },
+  });
+  t.match(
+    renderJobExplanation(found),
+    /waits for a node for attempt 2 .*\nnot now: .*\n.*\n.*had an attempt of this job/,
+  );
+  const running = { ...deps, records: { find: async () => ({ ...record, node: 'slot' }) } };
+  t.match(await explainJob(job, null, running), { place: { kind: 'running' }, explanation: null });
 });
 
 await t.test('five thousand nodes are read in part, and the rest is said', async (t) => {
