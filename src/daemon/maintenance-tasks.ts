@@ -19,6 +19,8 @@ export function maintenanceOf({ config, clock, log, metrics }: Base, stores: Sto
     tasks,
     makeWorkflows: () => new Workflows({ url: maintainerUrl, connectTimeoutMs, recordDays }, log),
     bounds: config.maintenance,
-    ...{ clock, log, metrics },
+    clock,
+    log,
+    metrics,
   });
 }

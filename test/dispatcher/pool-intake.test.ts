@@ -13,6 +13,9 @@ import { jobMessage, PaperDelivery } from './samples.ts';
 
 const ignore = (): void => undefined;
 
+/** The turn of the event loop is over. */
+const settled = () => new Promise((resolve) => setImmediate(resolve));
+
 /**
  * The states of one pool's intake, with a clock that stands still and a broker on paper: what is proved here is when it pauses,
  * holds and hands back. How it works on a real broker is in the tests of whole lines.
@@ -80,7 +83,6 @@ function setUp(bounds: { heldBytesMax?: number } = {}) {
     nowMs += ms;
   };
   /** Whatever a look began has happened: nothing on paper takes longer than a turn. */
-  const settled = () => new Promise((resolve) => setImmediate(resolve));
   return { intake, open, deliver, offered, consumers, pass, budget, settled, gone: () => gone() };
 }
 
