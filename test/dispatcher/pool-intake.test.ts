@@ -83,11 +83,11 @@ function setUp(bounds: { heldBytesMax?: number } = {}) {
     nowMs += ms;
   };
   /** Whatever a look began has happened: nothing on paper takes longer than a turn. */
-  return { intake, open, deliver, offered, consumers, pass, budget, settled, gone: () => gone() };
+  return { intake, open, deliver, offered, consumers, pass, budget, gone: () => gone() };
 }
 
 await t.test('a pool without a worker is not consumed', async (t) => {
-  const { intake, consumers, settled } = setUp();
+  const { intake, consumers } = setUp();
   intake.look(undefined);
   await settled();
   t.equal(consumers.length, 0);
@@ -97,7 +97,7 @@ await t.test('a pool without a worker is not consumed', async (t) => {
 await t.test(
   'a pool without a free slot is tried at the start, and after a pause only now and then',
   async (t) => {
-    const { intake, open, deliver, offered, pass, consumers, settled } = setUp();
+    const { intake, open, deliver, offered, pass, consumers } = setUp();
     const full = { total: 40, free: 0 };
     intake.look(full);
     await settled();
