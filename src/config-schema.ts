@@ -247,6 +247,32 @@ export const ConfigSchema = section({
     everyMs: int(1_000, 50, 60_000, 'Overdue jobs, lost workers, owed replies, expired leases.'),
     batchJobsMax: int(500, 1, 5_000, 'Jobs one sweep step ends at most.'),
   }),
+  health: section({
+    strikeHalfLifeMs: int(3_600_000, 1_000, 604_800_000, 'A strike counts half as much after this.'),
+    strikeScoreMax: int(
+      5,
+      1,
+      1_000,
+      'A node whose strikes add up to this is ejected: one forgery, or two losses in half an hour.',
+    ),
+    holdMsMin: int(
+      60_000,
+      100,
+      3_600_000,
+      'The first ejection lasts for this; each soon after one for twice as long.',
+    ),
+    holdMsMax: int(3_600_000, 1_000, 86_400_000, 'No ejection is longer.'),
+    trickleMs: int(60_000, 0, 3_600_000, 'After an ejection a node gets one job at a time for this long.'),
+    ejectedPercentMax: int(
+      30,
+      0,
+      100,
+      'Most nodes of a pool that are ejected at once: what all nodes share is no fault of theirs.',
+    ),
+    flushMs: int(200, 10, 60_000, 'Strikes are gathered for this long before they are written.'),
+    pendingMax: int(10_000, 1, 1_000_000, 'Strikes that wait while PostgreSQL is away; the oldest go first.'),
+    strikeKeepDays: int(90, 1, 3_650, 'How long strikes can be looked up.'),
+  }),
   maintenance: section({
     leaseTtlMs: int(
       15_000,

@@ -102,10 +102,14 @@ function refusalOf(wanted: Wanted, directory: Directory): Refusal | null {
   return wanted.region === null && wanted.vramGb === null ? null : directory.misfit(wanted);
 }
 
-function workerFault({ id }: Node, sight: WorkerSight | undefined, tried: readonly string[]): Filter | null {
+function workerFault(
+  { id, drainByMs }: Node,
+  sight: WorkerSight | undefined,
+  tried: readonly string[],
+): Filter | null {
   if (sight === undefined || sight.state === 'none' || sight.state === 'gone' || sight.state === 'lost')
     return 'live';
-  if (sight.state === 'draining') return 'taking';
+  if (sight.state === 'draining' || drainByMs !== null) return 'taking';
   if (!sight.isOffering) return 'offering';
   if (tried.includes(id)) return 'untried';
   return sight.slotsFree > 0 ? null : 'slot';

@@ -7,6 +7,7 @@ import type { Node } from '../network/types.ts';
 import type { LiveWorker } from '../workers/types.ts';
 import { command, commandGroup, integer, matching, withAction } from './command.ts';
 import { usageFault } from './failure.ts';
+import { admission, drainCommand, showCommand, standingData, undrainCommand } from './node-health.ts';
 import { table } from './output.ts';
 
 /** `tollgate node`: the machines that may run jobs. */
@@ -14,10 +15,10 @@ export function nodeCommand(): Command {
   return commandGroup(
     {
       name: 'node',
-      summary: 'nodes: register one with its key and queues, list them',
+      summary: 'nodes: register one with its key and queues, list them, see how one stands, drain it',
       examples: ['tollgate node register gpu-1 --owner acme --models tiny', 'tollgate node list'],
     },
-    [registerCommand(), listCommand()],
+    [registerCommand(), listCommand(), showCommand(), drainCommand(), undrainCommand()],
   );
 }
 
@@ -156,10 +157,10 @@ function listCommand(): Command {
     const nodes = await withDatabase(config, (db) => new Nodes(db).list());
     const workers = config.servers.redisUrl === '' ? [] : await liveWorkers(config);
     const live = new Map(workers.map((worker) => [worker.node, worker]));
-    const rows = nodes.map((node) => nodeRow(node, live.get(node.id)));
-    const head = ['node', 'owner', 'lifecycle', 'region', 'vram', 'worker', 'slots', 'models'];
+    const rows = nodes.map((node) => nodeRow(node, admission(node, config), live.get(node.id)));
+    const head = ['node', 'owner', 'lifecycle', 'new jobs', 'region', 'vram', 'worker', 'slots', 'models'];
     output.result(
-      nodes.map((node) => nodeData(node, live.get(node.id))),
+      nodes.map((node) => ({ ...nodeData(node, live.get(node.id)), ...standingData(node, config) })),
       nodes.length === 0 ? 'no nodes; tollgate node register adds one' : table([head, ...rows]),
     );
   });
@@ -180,16 +181,16 @@ async function liveWorkers(config: Config): Promise<LiveWorker[]> {
   }
 }
 
-function nodeRow(node: Node, worker: LiveWorker | undefined): string[] {
+function nodeRow(node: Node, newJobs: string, worker: LiveWorker | undefined): string[] {
   const { id, owner, lifecycle, models, region, vramGb } = node;
   const vram = vramGb === null ? '-' : `${vramGb} GB`;
   const state = worker === undefined ? 'away' : worker.isDraining ? 'draining' : 'live';
   const slots = worker === undefined ? '' : `${worker.slotsInUse}/${worker.slotsTotal}`;
-  return [id, owner, lifecycle, region ?? '-', vram, state, slots, [...models].join(', ')];
+  return [id, owner, lifecycle, newJobs, region ?? '-', vram, state, slots, [...models].join(', ')];
 }
 
 function nodeData(node: Node, worker: LiveWorker | undefined): object {
-  const { id, owner, lifecycle, models, publicKey, region, vramGb } = node;
+  const { id, owner, models, publicKey, region, vramGb } = node;
   const live = worker && {
     session: worker.session,
     slots_total: worker.slotsTotal,
@@ -201,7 +202,6 @@ function nodeData(node: Node, worker: LiveWorker | undefined): object {
   return {
     node: id,
     owner,
-    lifecycle,
     models: [...models],
     region,
     vram_gb: vramGb,

@@ -83,7 +83,12 @@ export function assemble(base: Base, stores: Stores) {
   const suspects = new Suspects(new RedisSuspectCounts(stores.redis), config.line, clock, log);
   const seen = new SeenJobs(clock);
   const pools = new Pools({ ...shared, suspects, seen, bounds: config.line, budget, declarePool, line });
-  const fleet = new FleetConsumer({ ...shared, queue: fleetQueue(stores.id), registry });
+  const fleet = new FleetConsumer({
+    ...shared,
+    queue: fleetQueue(stores.id),
+    health: config.health,
+    registry,
+  });
   const results = new ResultLine({
     ...shared,
     bounds: { ...config.line, ...config.results },

@@ -1,10 +1,12 @@
 import type { Broker, Publisher } from '../broker/types.ts';
 import type { Clock } from '../clock.ts';
+import type { Config } from '../config-schema.ts';
 import type { ControlMessage } from '../contracts/dispatch.ts';
 import { EXCHANGE } from '../contracts/names.ts';
 import { StoreError } from '../errors.ts';
 import { newUuidV7 } from '../ids.ts';
 import { recordFault } from '../network/fitting.ts';
+import { admissionOf } from '../network/standing.ts';
 import type { Directory } from '../network/types.ts';
 import type { Log, Metrics, Service } from '../ops/types.ts';
 import type { TraceSink } from '../traces/types.ts';
@@ -23,6 +25,7 @@ interface FleetConsumerDeps {
   readonly publisher: Publisher;
   readonly registry: FleetRegistry;
   readonly directory: Directory;
+  readonly health: Pick<Config['health'], 'trickleMs'>;
   readonly traces: TraceSink;
   readonly clock: Clock;
   readonly log: Log;
@@ -39,8 +42,8 @@ export class FleetConsumer implements Service {
 
   constructor(deps: FleetConsumerDeps) {
     this.#deps = deps;
-    const { directory, registry, metrics } = deps;
-    const intake = new FleetIntake((id) => registeredNode(directory, id), registry, metrics, {
+    const { registry, metrics } = deps;
+    const intake = new FleetIntake((id) => registeredNode(deps, id), registry, metrics, {
       onRefused: (refused) => this.#record(refused),
       onOldSession: (node, session) => this.#tell(node, { v: 1, kind: 'superseded', session }),
     });
@@ -120,7 +123,10 @@ export class FleetConsumer implements Service {
 }
 
 /** A node as its record has it now. What the record says is looked up with each message, so a change reaches Redis with the next. */
-function registeredNode(directory: Directory, id: string): RegisteredNode | undefined {
+function registeredNode(
+  { directory, clock, health }: Pick<FleetConsumerDeps, 'directory' | 'clock' | 'health'>,
+  id: string,
+): RegisteredNode | undefined {
   const node = directory.node(id);
   if (node === undefined) return undefined;
   const poolsOf = (model: string): string[] => [
@@ -131,5 +137,6 @@ function registeredNode(directory: Directory, id: string): RegisteredNode | unde
       .map(({ name }) => name),
   ];
   const { publicKey, models, lifecycle } = node;
-  return { publicKey, models, lifecycle, poolsOf };
+  const admission = admissionOf(node, clock.monotonicMs(), health.trickleMs);
+  return { publicKey, models, lifecycle, admission, poolsOf };
 }

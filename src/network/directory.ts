@@ -175,7 +175,8 @@ export class DirectoryPg implements Directory, Service {
     for (const row of accounts) this.#accounts.set(row.name, accountOf(row));
     for (const row of publishers) this.#publishers.set(row.name, publisherOf(row));
     for (const row of versions) this.#putVersion(row);
-    for (const row of nodes) this.#nodes.set(row.id, nodeOf(row));
+    const nowMs = this.#clock.monotonicMs();
+    for (const row of nodes) this.#nodes.set(row.id, nodeOf(row, nowMs));
     for (const row of pools) this.#putPool(poolOf(row));
     this.#misfits.clear();
     this.#revision = newest.last;

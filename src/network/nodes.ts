@@ -1,7 +1,7 @@
 import type { Database } from '../postgres/database.ts';
 import { changeRecords } from '../postgres/records.ts';
-import { type NodeRow, nodeOf } from './rows.ts';
-import type { Node } from './types.ts';
+import { type NodeRow, nodeOf, type StrikeRow, strikeOf } from './rows.ts';
+import type { ExplainedStrike, Node } from './types.ts';
 
 /**
  * The registered machines, for operators: role tollgate_operator. Throws TG_NOT_FOUND and TG_ALREADY_EXISTS as
@@ -49,8 +49,24 @@ export class Nodes {
     await changeRecords(this.#db, 'set_node_lifecycle', [id, 'retired']);
   }
 
-  /** All nodes by id, the retired ones too. */
+  /** Gives it no new jobs; what runs there should have ended in `deadlineMs`. Again: another deadline. */
+  async drain(id: string, deadlineMs: number): Promise<void> {
+    await changeRecords(this.#db, 'drain_node', [id, deadlineMs]);
+  }
+
+  /** Ends its drain. Idempotent. */
+  async undrain(id: string): Promise<void> {
+    await changeRecords(this.#db, 'drain_node', [id, null]);
+  }
+
+  /** All nodes by id, the retired ones too; their times are milliseconds from now. */
   async list(): Promise<Node[]> {
-    return (await this.#db.query<NodeRow>('read_changed_nodes', [0])).map(nodeOf);
+    return (await this.#db.query<NodeRow>('read_changed_nodes', [0])).map((row) => nodeOf(row, 0));
+  }
+
+  /** What a node was blamed for, newest first, at most 200; `halfLifeMs` as the coordinators have it. */
+  async strikes(id: string, halfLifeMs: number): Promise<ExplainedStrike[]> {
+    const rows = await this.#db.query<StrikeRow>('explain_strikes', [id, halfLifeMs]);
+    return rows.map(strikeOf);
   }
 }

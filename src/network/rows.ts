@@ -1,5 +1,5 @@
 import { poolOfWanted } from './fitting.ts';
-import type { Account, ModelVersion, Node, Pool, Publisher } from './types.ts';
+import type { Account, ExplainedStrike, ModelVersion, Node, Pool, Publisher, StrikeKind } from './types.ts';
 
 /** A row of `read_changed_accounts.sql`. */
 export interface AccountRow {
@@ -38,6 +38,26 @@ export interface NodeRow {
   readonly region: string | null;
   readonly vram_gb: number | null;
   readonly models: readonly string[];
+  /** Milliseconds from the moment of the statement, negative in the past. */
+  readonly drain_ms: number | null;
+  readonly ineligible_ms: number | null;
+  readonly ineligible_reason: string | null;
+}
+
+/** A row of `explain_strikes.sql`. */
+export interface StrikeRow {
+  readonly kind: StrikeKind;
+  readonly job_id: string | null;
+  readonly at: Date;
+  readonly weight: number;
+  readonly counts_until: Date;
+  readonly incident: string | null;
+}
+
+/** A strike with what it counts now. */
+export function strikeOf(row: StrikeRow): ExplainedStrike {
+  const { kind, at, weight } = row;
+  return { kind, at, weight, jobId: row.job_id, countsUntil: row.counts_until, voidedFor: row.incident };
 }
 
 /** A row of `read_changed_pools.sql`. */
@@ -75,8 +95,8 @@ export function modelVersionOf(row: ModelVersionRow): ModelVersion {
   };
 }
 
-/** A node with the models it may serve. */
-export function nodeOf(row: NodeRow): Node {
+/** A node with the models it may serve, read at monotonic time `nowMs`. */
+export function nodeOf(row: NodeRow, nowMs: number): Node {
   return {
     id: row.id,
     owner: row.owner,
@@ -85,6 +105,9 @@ export function nodeOf(row: NodeRow): Node {
     lifecycle: row.lifecycle,
     region: row.region,
     vramGb: row.vram_gb,
+    drainByMs: row.drain_ms === null ? null : nowMs + row.drain_ms,
+    ineligibleUntilMs: row.ineligible_ms === null ? null : nowMs + row.ineligible_ms,
+    ineligibleReason: row.ineligible_reason,
   };
 }
 

@@ -30,6 +30,24 @@ export interface ModelVersion {
   readonly timeoutMsMax: number;
 }
 
+/** What a node can be blamed for; the enum of the same words is `network.fault`. */
+export const STRIKE_KINDS = ['lost', 'deadline', 'error', 'refused', 'bad_result', 'forged'] as const;
+export type StrikeKind = (typeof STRIKE_KINDS)[number];
+
+/** A strike as its node's owner sees it. */
+export interface ExplainedStrike {
+  readonly kind: StrikeKind;
+  /** The job at hand, null where there was none in particular. */
+  readonly jobId: string | null;
+  readonly at: Date;
+  /** What it counts now; 0 if it is void. */
+  readonly weight: number;
+  /** From then on it counts less than a hundredth. */
+  readonly countsUntil: Date;
+  /** Why it is void: the fault was ours. Null: it is not. */
+  readonly voidedFor: string | null;
+}
+
 /** A registered machine. `publicKey`: raw 32 bytes of Ed25519. `models`: names it may serve. `vramGb`: of all its cards, in GB. */
 export interface Node {
   readonly id: string;
@@ -40,6 +58,11 @@ export interface Node {
   /** Null: not registered, and no job that asks for one goes there. */
   readonly region: string | null;
   readonly vramGb: number | null;
+  /** An operator drains it: monotonic time by which it should be empty, perhaps past. Null: no drain. */
+  readonly drainByMs: number | null;
+  /** Ejected for its strikes until this monotonic time, perhaps past. Null: never, or taken back. */
+  readonly ineligibleUntilMs: number | null;
+  readonly ineligibleReason: string | null;
 }
 
 /** What a job wants of a node: its model and, where not null, a region and at least so much memory, in GB. */

@@ -3,7 +3,7 @@ import { explain, type Filter } from '../../src/api/explain.ts';
 import { filterLine, renderJobExplanation, verdictLine } from '../../src/api/explain-text.ts';
 import { explainJob, type PlaceDeps, type PlacedRecord } from '../../src/api/job-place.ts';
 import { newUuidV7 } from '../../src/ids.ts';
-import { PaperDirectory } from '../dispatcher/samples.ts';
+import { GOOD_STANDING, PaperDirectory } from '../dispatcher/samples.ts';
 import { type TestFleet, testFleet } from '../workers/fleet-fixture.ts';
 
 /** Why a job waits: one node per filter, on a real Redis. */
@@ -15,7 +15,14 @@ const POOL = 'small~r.eu~v.24';
 /** A directory with a node for each filter that it fails first, and their workers. */
 async function network(fleet: TestFleet): Promise<PaperDirectory> {
   const directory = new PaperDirectory();
-  const good = { owner: 'o', publicKey, models: new Set(['small']), region: 'eu', vramGb: 24 } as const;
+  const good = {
+    ...GOOD_STANDING,
+    owner: 'o',
+    publicKey,
+    models: new Set(['small']),
+    region: 'eu',
+    vramGb: 24,
+  } as const;
   const add = (id: Filter | 'free', change: object = {}) =>
     directory.paperNodes.push({ ...good, id, lifecycle: 'active', ...change });
   add('registered', { lifecycle: 'retired' });
@@ -159,7 +166,13 @@ await t.test('a job between two attempts waits for a node that it has not tried'
 await t.test('five thousand nodes are read in part, and the rest is said', async (t) => {
   const fleet = await testFleet(t);
   const directory = new PaperDirectory();
-  const node = { owner: 'o', publicKey, models: new Set(['small']), lifecycle: 'active' } as const;
+  const node = {
+    ...GOOD_STANDING,
+    owner: 'o',
+    publicKey,
+    models: new Set(['small']),
+    lifecycle: 'active',
+  } as const;
   for (let n = 0; n < 5_000; n++)
     directory.paperNodes.push({ ...node, id: `n${n}`, region: null, vramGb: null });
   const found = await explain(

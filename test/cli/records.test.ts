@@ -100,7 +100,7 @@ await t.test(
       },
     ]);
     t.match(await tollgate('node', 'list'), {
-      stdout: new RegExp(`^${node} +acme +active +eu-west +24 GB +away +tiny$`, 'm'),
+      stdout: new RegExp(`^${node} +acme +active +open +eu-west +24 GB +away +tiny$`, 'm'),
     });
     const other = await tollgate(
       'node',

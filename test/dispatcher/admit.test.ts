@@ -4,12 +4,18 @@ import type { Delivery } from '../../src/broker/types.ts';
 import { admit } from '../../src/dispatcher/admit.ts';
 import type { Code } from '../../src/errors.ts';
 import type { Arrival } from '../../src/dispatcher/types.ts';
-import { arrivalOf, jobMessage, PaperDirectory } from './samples.ts';
+import { arrivalOf, GOOD_STANDING, jobMessage, PaperDirectory } from './samples.ts';
 
 const directory = new PaperDirectory();
 const deps = { directory, digestKey: digestKeyOf('a key for tests') };
 const publicKey = Buffer.alloc(32);
-const node = { owner: 'o', publicKey, models: new Set(['small']), lifecycle: 'active' } as const;
+const node = {
+  ...GOOD_STANDING,
+  owner: 'o',
+  publicKey,
+  models: new Set(['small']),
+  lifecycle: 'active',
+} as const;
 directory.paperNodes.push(
   { ...node, id: 'a', region: 'eu', vramGb: 24 },
   { ...node, id: 'b', region: null, vramGb: 40 },

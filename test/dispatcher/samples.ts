@@ -6,6 +6,9 @@ import { newUuidV7 } from '../../src/ids.ts';
 import { misfitOf } from '../../src/network/fitting.ts';
 import type { Directory, ModelVersion, Node, Pool, Publisher, Wanted } from '../../src/network/types.ts';
 
+/** A node that neither a drain nor strikes keep from new jobs. */
+export const GOOD_STANDING = { drainByMs: null, ineligibleUntilMs: null, ineligibleReason: null } as const;
+
 /** A valid job; `change` replaces fields at the top. */
 export function jobMessage(change: Record<string, unknown> = {}): JobMessage {
   return {

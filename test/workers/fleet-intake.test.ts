@@ -11,8 +11,8 @@ const keys = generateKeyPairSync('ed25519');
 const rawKey = keys.publicKey.export({ format: 'der', type: 'spki' }).subarray(-32);
 
 const NODES: Readonly<Record<string, RegisteredNode>> = {
-  'n-1': { publicKey: rawKey, models: new Set(['m', 'k']), lifecycle: 'active', poolsOf },
-  old: { publicKey: rawKey, models: new Set(['m']), lifecycle: 'retired', poolsOf },
+  'n-1': { publicKey: rawKey, models: new Set(['m', 'k']), lifecycle: 'active', admission: 'open', poolsOf },
+  old: { publicKey: rawKey, models: new Set(['m']), lifecycle: 'retired', admission: 'closed', poolsOf },
 };
 
 function poolsOf(model: string): string[] {
