@@ -165,7 +165,8 @@ export class PoolIntake implements WaitingRoom {
       asked: 0,
     };
     if (this.#state === 'paused') this.#handBack([arrival]);
-    else if (this.#state === 'full') this.#held.push(arrival);
+    // A suspect goes on also without a slot: others wait for its end, it may have been locked, and the line holds it if not.
+    else if (this.#state === 'full' && !this.#deps.suspects.isWatched(delivery)) this.#held.push(arrival);
     else this.#deps.line.offer(arrival);
   }
 

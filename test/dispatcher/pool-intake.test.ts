@@ -74,8 +74,8 @@ function setUp(bounds: { heldBytesMax?: number } = {}) {
       return consumers.filter((one) => !one.isCancelled).length === 2;
     }, 'two consumers');
   };
-  const deliver = () => {
-    const delivery = new PaperDelivery(jobMessage());
+  const deliver = (change: Partial<Delivery> = {}) => {
+    const delivery = new PaperDelivery(jobMessage(), change);
     consumers.findLast((one) => one.queue === 'jobs.small.interactive')?.give(delivery);
     return delivery;
   };
@@ -117,6 +117,25 @@ await t.test(
     intake.look(full);
     await settled();
     t.equal(consumers.length, 4);
+  },
+);
+
+await t.test(
+  'suspects go through a full pool one after the other, and none waits there for a slot',
+  async (t) => {
+    const { intake, open, deliver, offered, settled } = setUp();
+    await open();
+    deliver();
+    for (const arrival of offered.splice(0)) intake.hold(arrival);
+    t.equal(intake.state, 'full');
+    for (let suspect = 0; suspect < 3; suspect++) deliver({ redelivered: true });
+    for (let suspect = 0; suspect < 3; suspect++) {
+      await settled();
+      const passed = offered.splice(0);
+      t.equal(passed.length, 1);
+      for (const arrival of passed) intake.hold(arrival);
+    }
+    t.equal(intake.held, 4);
   },
 );
 
