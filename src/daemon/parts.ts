@@ -40,7 +40,8 @@ function sharedParts(base: Base, stores: Stores) {
   const replier = new Replier({ publisher, traces, bounds: config.line, clock, log, metrics });
   const attempts = decorate('attempts', new AttemptsPg(config.ledger, log, dispatcherDb));
   const alarms = new RetryAlarmClock({ servers: config.servers, fleet: config.fleet, publisher, log });
-  const basics = { clock, log, metrics, directory, broker, publisher, slots, traces, traceStore };
+  const health = stores.nodeHealth;
+  const basics = { clock, log, metrics, directory, broker, publisher, slots, traces, traceStore, health };
   const bounds = config.retries;
   const failures = new FailureOwner({ ...basics, attempts, alarms, bounds, random: Math.random });
   return { ...basics, stages, replier, attempts, alarms, failures };

@@ -123,7 +123,7 @@ await t.test(
 await t.test(
   'suspects go through a full pool one after the other, and none waits there for a slot',
   async (t) => {
-    const { intake, open, deliver, offered, settled } = setUp();
+    const { intake, open, deliver, offered } = setUp();
     await open();
     deliver();
     for (const arrival of offered.splice(0)) intake.hold(arrival);

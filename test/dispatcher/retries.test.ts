@@ -140,6 +140,42 @@ await t.test('a lost worker costs its jobs one attempt', async (t) => {
   ]);
 });
 
+await t.test('what a node did wrong is held against it, once, and not what nobody could help', async (t) => {
+  const { tollgate, workers } = await handWorld(t, ['n1', 'n2', 'n3']);
+  const [broken, lost, stopping] = workers;
+  if (!broken || !lost || !stopping) throw new Error('three workers were asked for');
+  const codes = new Map([
+    [broken, 'model_error'],
+    [stopping, 'worker_stopped'],
+  ]);
+  const jobs = Array.from({ length: 12 }, () => tries(tollgate, 5));
+  for (const job of jobs) await tollgate.send(job);
+  for (const job of jobs) await attempt(workers, job.id, 1);
+  for (const [worker, code] of codes)
+    for (const held of [...worker.held]) await worker.finish(held, failure(code));
+  lost.fallSilent();
+  const strikes = async () =>
+    tollgate.books.sql<{ node: string; kind: string; strikes: number }>(
+      `select node_id as node, kind::text, count(*)::integer as strikes from network.strikes
+        where voided_at is null group by 1, 2 order by 1, 2`,
+    );
+  await until(
+    async () => (await strikes()).some(({ kind }) => kind === 'lost'),
+    'the strike of the lost worker',
+  );
+  const found = await strikes();
+  t.match(
+    found.find(({ node, kind }) => node === 'n2' && kind === 'lost'),
+    { strikes: 1 },
+    'one for the worker, not one for each of its jobs',
+  );
+  t.ok(found.some(({ node, kind }) => node === 'n1' && kind === 'error'));
+  t.notOk(
+    found.some(({ node }) => node === 'n3'),
+    'to stop is no fault',
+  );
+});
+
 await t.test('the same failed result again changes nothing', async (t) => {
   const { tollgate, workers } = await handWorld(t, ['n1', 'n2']);
   const job = tries(tollgate, 3);
