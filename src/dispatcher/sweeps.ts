@@ -141,7 +141,10 @@ export class Sweeps implements Service {
     }
     this.#openAttemptsSeen = open;
     for (const key of this.#missingSince.keys()) if (!missing.has(key)) this.#missingSince.delete(key);
-    for (const { node, session } of lost) await registry.forget(node, session);
+    for (const { node, session } of lost) {
+      this.#deps.failures.noteLost({ node, session });
+      await registry.forget(node, session);
+    }
   }
 
   /**
