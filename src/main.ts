@@ -5,6 +5,7 @@ import { type Clock, systemClock } from './clock.ts';
 import type { Config } from './config-schema.ts';
 import { digestKeyOf } from './contracts/canonical.ts';
 import { QUEUE } from './contracts/names.ts';
+import { Backlog } from './dispatcher/backlog.ts';
 import { ByteBudget } from './dispatcher/byte-budget.ts';
 import { deadLetter } from './dispatcher/dead-letter.ts';
 import { FleetConsumer } from './dispatcher/fleet-consumer.ts';
@@ -22,12 +23,14 @@ import { CreditLocksPg } from './ledger/credit-locks.ts';
 import { SettlementsPg } from './ledger/settlements.ts';
 import { SweepsPg } from './ledger/sweeps.ts';
 import { DirectoryPg } from './network/directory.ts';
-import { exposeGauges, healthChecks } from './observe.ts';
+import { exposeGauges, healthChecks, movements } from './observe.ts';
 import { Health } from './ops/health.ts';
 import { Lifecycle } from './ops/lifecycle.ts';
 import { createLog } from './ops/log.ts';
 import { PrometheusMetrics } from './ops/metrics.ts';
+import type { ServiceManager } from './ops/service-manager.ts';
 import type { Log, Service } from './ops/types.ts';
+import { Watch } from './ops/watch.ts';
 import { Database } from './postgres/database.ts';
 import { loginAs } from './postgres/role-url.ts';
 import { ensureCollectionsWhenUp } from './traces/collections.ts';
@@ -46,6 +49,8 @@ import { RedisSuspectCounts } from './workers/suspect-counts.ts';
 export interface Daemon extends Service {
   /** Where `/metrics`, `/livez` and `/readyz` answer. */
   readonly httpUrl: string;
+  /** What is in hand at this moment, for the log of a stop that is cut short; the broker keeps all of it. */
+  left(): Readonly<Record<string, number | readonly string[]>>;
 }
 
 /** Milliseconds that all parts together may take to stop after the drain. */
@@ -55,21 +60,24 @@ const STOP_GRACE_MS = 10_000;
  * Puts one coordinator together and starts it. This is the only place that knows all the parts; read it as the list of them.
  * Resolves when it takes work. Rejects if PostgreSQL or RabbitMQ does not answer or the schema is not the one this version
  * needs; Redis and MongoDB may come later, and `/readyz?verbose` says what is awaited. `signal` aborts the start. Logs to
- * standard output unless `log` is given.
+ * standard output unless `log` is given. `manager` is told when it is ready, that it lives, and that it stops.
  */
 export async function runDaemon(
   config: Config,
-  options: { signal?: AbortSignal; log?: Log } = {},
+  options: { signal?: AbortSignal; log?: Log; manager?: ServiceManager | null } = {},
 ): Promise<Daemon> {
   const clock = systemClock;
   const log = options.log ?? createLog(config.log);
   const metrics = new PrometheusMetrics();
   const stores = connectStores(config, clock, log, metrics);
-  const parts = assemble(config, clock, log, metrics, stores);
+  const parts = assemble(config, clock, log, metrics, stores, options.manager ?? null);
+  const { watch, line, results } = parts;
   const http = new HttpServer(config.http, log, healthRoutes(parts.health, metrics));
 
   const lifecycle = new Lifecycle(
     [
+      // The last to stop: the watchdog is fed while the others drain.
+      { name: 'watch', service: watch },
       { name: 'http', service: http },
       ...stores.services,
       { name: 'replies', service: onlyStop(() => parts.replier.close()) },
@@ -81,18 +89,33 @@ export async function runDaemon(
       { name: 'unroutable jobs', service: parts.unroutable },
       { name: 'expired jobs', service: parts.expired },
       { name: 'pools', service: parts.pools },
+      { name: 'backlog', service: parts.backlog },
       { name: 'stage patience', service: onlyStop(async () => parts.stages.stopAfter(config.line.drainMs)) },
       { name: 'readiness', service: onlyStop(async () => parts.health.drain()) },
+      { name: 'service manager', service: onlyStop(async () => watch.drain()) },
     ],
     log,
-    config.line.drainMs + STOP_GRACE_MS,
+    stopMsMax(config),
   );
   options.signal?.addEventListener('abort', () => void lifecycle.stop().catch(() => undefined), {
     once: true,
   });
   await lifecycle.start();
   log.info({ http: http.url }, 'serving');
-  return { start: () => lifecycle.start(), stop: () => lifecycle.stop(), httpUrl: http.url };
+  watch.serving();
+  const left = () => ({
+    services: lifecycle.left,
+    jobsWaiting: line.waiting,
+    jobsInFlight: line.inFlight,
+    resultsWaiting: results.waiting,
+    replies: parts.replier.pending,
+  });
+  return { start: () => lifecycle.start(), stop: () => lifecycle.stop(), httpUrl: http.url, left };
+}
+
+/** Milliseconds that a stop may take altogether. */
+function stopMsMax(config: Config): number {
+  return config.line.drainMs + STOP_GRACE_MS;
 }
 
 type Stores = ReturnType<typeof connectStores>;
@@ -154,7 +177,14 @@ function connectStores(config: Config, clock: Clock, log: Log, metrics: Promethe
 }
 
 /** The lines, the intakes and the sweeps, wired to their stores. */
-function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMetrics, stores: Stores) {
+function assemble(
+  config: Config,
+  clock: Clock,
+  log: Log,
+  metrics: PrometheusMetrics,
+  stores: Stores,
+  manager: ServiceManager | null,
+) {
   const { directory, broker, redis, traces, traceStore } = stores;
   const { publisher } = broker;
   const slots = new RedisSlotLeases(redis);
@@ -196,8 +226,25 @@ function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMet
     bounds: { ...config.sweeps, lostAfterMs: config.fleet.lostAfterMs },
   });
   const health = new Health(config.http, clock, healthChecks(stores, registry, fleet));
-  exposeGauges(metrics, stores, { line, results, pools, budget, replier, sweeps });
+  const backlog = new Backlog({
+    depths: (queues) => topology.depths(queues),
+    pools: () => pools.intakes.map((intake) => intake.pool),
+    everyMs: config.service.countEveryMs,
+    log,
+  });
+  const watch = new Watch({
+    readiness: () => health.readiness(),
+    movements: movements({ pools, sweeps, stages }),
+    manager,
+    drainMsMax: stopMsMax(config),
+    bounds: config.service,
+    clock,
+    log,
+  });
+  exposeGauges(metrics, stores, { line, results, pools, budget, replier, sweeps, backlog, watch });
   return {
+    backlog,
+    watch,
     line,
     pools,
     results,

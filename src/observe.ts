@@ -1,14 +1,17 @@
 import type { Broker } from './broker/types.ts';
+import type { Backlog } from './dispatcher/backlog.ts';
 import type { ByteBudget } from './dispatcher/byte-budget.ts';
 import type { FleetConsumer } from './dispatcher/fleet-consumer.ts';
 import type { JobLine } from './dispatcher/job-line.ts';
 import type { Pools } from './dispatcher/pools.ts';
 import type { Replier } from './dispatcher/replies.ts';
 import type { ResultLine } from './dispatcher/result-line.ts';
+import type { StageRunner } from './dispatcher/stage-runner.ts';
 import type { Sweeps } from './dispatcher/sweeps.ts';
 import type { Check } from './ops/health.ts';
 import type { PrometheusMetrics } from './ops/metrics.ts';
 import type { Dependency } from './ops/types.ts';
+import type { Movement, Watch } from './ops/watch.ts';
 import type { FleetRegistry } from './workers/types.ts';
 
 /** The four connections, as far as their state is read. */
@@ -18,6 +21,8 @@ export interface WatchedStores {
   readonly redis: { readonly isUp: boolean };
   readonly mongo: { readonly dependency: Dependency };
 }
+
+const MS_PER_S = 1_000;
 
 function connection(name: Dependency['name'], isUp: boolean): Dependency {
   return { name, isUp, detail: isUp ? 'up' : 'not connected' };
@@ -63,6 +68,18 @@ export function healthChecks(stores: WatchedStores, registry: FleetRegistry, fle
   ];
 }
 
+/** The parts that must not stand still, for the watchdog: the looks at the pools, the sweeps, and the calls of the stages. */
+export function movements(parts: {
+  readonly pools: Pick<Pools, 'stillMs'>;
+  readonly sweeps: Pick<Sweeps, 'stillMs'>;
+  readonly stages: Pick<StageRunner, 'stillMs'>;
+}): readonly Movement[] {
+  return (['pools', 'sweeps', 'stages'] as const).map((name) => ({
+    name,
+    stillMs: () => parts[name].stillMs(),
+  }));
+}
+
 /** The gauges: how much waits where. Read at scrape time from numbers that are at hand. */
 export function exposeGauges(
   metrics: PrometheusMetrics,
@@ -73,10 +90,12 @@ export function exposeGauges(
     readonly pools: Pick<Pools, 'slots' | 'intakes'>;
     readonly budget: Pick<ByteBudget, 'bytes'>;
     readonly replier: Pick<Replier, 'pending'>;
-    readonly sweeps: Pick<Sweeps, 'openAttempts'>;
+    readonly sweeps: Pick<Sweeps, 'openAttempts' | 'overdueMs'>;
+    readonly backlog: Pick<Backlog, 'queues' | 'waiting'>;
+    readonly watch: Pick<Watch, 'isReady' | 'stillMs'>;
   },
 ): void {
-  const { line, results, pools, budget, replier, sweeps } = parts;
+  const { line, results, pools, budget, replier, sweeps, backlog, watch } = parts;
   metrics.watchDependencies(() => dependencies(stores));
   const one = (name: string, help: string, read: () => number) =>
     metrics.gauge(name, help, [], () => [{ labels: {}, value: read() }]);
@@ -93,6 +112,32 @@ export function exposeGauges(
     'tollgate_credit_locks_open',
     'Locked jobs of the whole network, as of the last walk.',
     () => sweeps.openAttempts,
+  );
+  one(
+    'tollgate_lock_overdue_seconds',
+    'How far the most overdue open lock was past its deadline at the last walk; 0 if none was.',
+    () => sweeps.overdueMs / MS_PER_S,
+  );
+  one('tollgate_ready', '1 if this process took work at its last look at itself, else 0.', () =>
+    watch.isReady ? 1 : 0,
+  );
+  metrics.gauge(
+    'tollgate_part_still_seconds',
+    'How long a part has not moved: pools, sweeps, stages.',
+    ['part'],
+    () => [...watch.stillMs].map(([part, ms]) => ({ labels: { part }, value: ms / MS_PER_S })),
+  );
+  metrics.gauge(
+    'tollgate_queue_messages',
+    'Messages waiting in the queues of everybody, as of the last count; none while RabbitMQ is away.',
+    ['queue'],
+    () => [...backlog.queues].map(([queue, value]) => ({ labels: { queue }, value })),
+  );
+  metrics.gauge(
+    'tollgate_pool_jobs',
+    'Jobs waiting in RabbitMQ per pool, as of the last count.',
+    ['pool', 'priority'],
+    () => backlog.waiting.map(({ pool, priority, jobs }) => ({ labels: { pool, priority }, value: jobs })),
   );
   metrics.gauge(
     'tollgate_slots',
