@@ -5,7 +5,6 @@ import { type Clock, systemClock } from './clock.ts';
 import type { Config } from './config-schema.ts';
 import { digestKeyOf } from './contracts/canonical.ts';
 import { QUEUE } from './contracts/names.ts';
-import { Backlog } from './dispatcher/backlog.ts';
 import { ByteBudget } from './dispatcher/byte-budget.ts';
 import { deadLetter } from './dispatcher/dead-letter.ts';
 import { FleetConsumer } from './dispatcher/fleet-consumer.ts';
@@ -23,14 +22,13 @@ import { CreditLocksPg } from './ledger/credit-locks.ts';
 import { SettlementsPg } from './ledger/settlements.ts';
 import { SweepsPg } from './ledger/sweeps.ts';
 import { DirectoryPg } from './network/directory.ts';
-import { exposeGauges, healthChecks, movements } from './observe.ts';
+import { exposeGauges, healthChecks, watchOver } from './observe.ts';
 import { Health } from './ops/health.ts';
 import { Lifecycle } from './ops/lifecycle.ts';
 import { createLog } from './ops/log.ts';
 import { PrometheusMetrics } from './ops/metrics.ts';
 import type { ServiceManager } from './ops/service-manager.ts';
 import type { Log, Service } from './ops/types.ts';
-import { Watch } from './ops/watch.ts';
 import { Database } from './postgres/database.ts';
 import { loginAs } from './postgres/role-url.ts';
 import { ensureCollectionsWhenUp } from './traces/collections.ts';
@@ -70,8 +68,10 @@ export async function runDaemon(
   const log = options.log ?? createLog(config.log);
   const metrics = new PrometheusMetrics();
   const stores = connectStores(config, clock, log, metrics);
-  const parts = assemble(config, clock, log, metrics, stores, options.manager ?? null);
-  const { watch, line, results } = parts;
+  const parts = assemble(config, clock, log, metrics, stores);
+  const { line, results } = parts;
+  const tools = { clock, log, metrics };
+  const { backlog, watch } = observe(config, tools, options.manager ?? null, stores, parts);
   const http = new HttpServer(config.http, log, healthRoutes(parts.health, metrics));
 
   const lifecycle = new Lifecycle(
@@ -89,7 +89,7 @@ export async function runDaemon(
       { name: 'unroutable jobs', service: parts.unroutable },
       { name: 'expired jobs', service: parts.expired },
       { name: 'pools', service: parts.pools },
-      { name: 'backlog', service: parts.backlog },
+      { name: 'backlog', service: backlog },
       { name: 'stage patience', service: onlyStop(async () => parts.stages.stopAfter(config.line.drainMs)) },
       { name: 'readiness', service: onlyStop(async () => parts.health.drain()) },
       { name: 'service manager', service: onlyStop(async () => watch.drain()) },
@@ -177,14 +177,7 @@ function connectStores(config: Config, clock: Clock, log: Log, metrics: Promethe
 }
 
 /** The lines, the intakes and the sweeps, wired to their stores. */
-function assemble(
-  config: Config,
-  clock: Clock,
-  log: Log,
-  metrics: PrometheusMetrics,
-  stores: Stores,
-  manager: ServiceManager | null,
-) {
+function assemble(config: Config, clock: Clock, log: Log, metrics: PrometheusMetrics, stores: Stores) {
   const { directory, broker, redis, traces, traceStore } = stores;
   const { publisher } = broker;
   const slots = new RedisSlotLeases(redis);
@@ -226,25 +219,8 @@ function assemble(
     bounds: { ...config.sweeps, lostAfterMs: config.fleet.lostAfterMs },
   });
   const health = new Health(config.http, clock, healthChecks(stores, registry, fleet));
-  const backlog = new Backlog({
-    depths: (queues) => topology.depths(queues),
-    pools: () => pools.intakes.map((intake) => intake.pool),
-    everyMs: config.service.countEveryMs,
-    log,
-  });
-  const watch = new Watch({
-    readiness: () => health.readiness(),
-    movements: movements({ pools, sweeps, stages }),
-    manager,
-    drainMsMax: stopMsMax(config),
-    bounds: config.service,
-    clock,
-    log,
-  });
-  exposeGauges(metrics, stores, { line, results, pools, budget, replier, sweeps, backlog, watch });
   return {
-    backlog,
-    watch,
+    budget,
     line,
     pools,
     results,
@@ -257,6 +233,21 @@ function assemble(
     unroutable: new SideIntake({ broker, line, suspects, log, metrics }, 'unroutable'),
     expired: new SideIntake({ broker, line, suspects, log, metrics }, 'expired'),
   };
+}
+
+/** What watches the parts: the metrics, the counts of what waits, and the look at this process. */
+function observe(
+  config: Config,
+  tools: { readonly clock: Clock; readonly log: Log; readonly metrics: PrometheusMetrics },
+  manager: ServiceManager | null,
+  stores: Stores,
+  parts: ReturnType<typeof assemble>,
+) {
+  const depths = (queues: readonly string[]) => stores.broker.topology.depths(queues);
+  const seen = { ...parts, ...tools, config, manager, depths };
+  const watched = watchOver(seen, stopMsMax(config));
+  exposeGauges(tools.metrics, stores, { ...parts, ...watched });
+  return watched;
 }
 
 /** A part that needs no start. */

@@ -1,5 +1,7 @@
 import type { Broker } from './broker/types.ts';
-import type { Backlog } from './dispatcher/backlog.ts';
+import type { Clock } from './clock.ts';
+import type { Config } from './config-schema.ts';
+import { Backlog } from './dispatcher/backlog.ts';
 import type { ByteBudget } from './dispatcher/byte-budget.ts';
 import type { FleetConsumer } from './dispatcher/fleet-consumer.ts';
 import type { JobLine } from './dispatcher/job-line.ts';
@@ -8,10 +10,11 @@ import type { Replier } from './dispatcher/replies.ts';
 import type { ResultLine } from './dispatcher/result-line.ts';
 import type { StageRunner } from './dispatcher/stage-runner.ts';
 import type { Sweeps } from './dispatcher/sweeps.ts';
-import type { Check } from './ops/health.ts';
+import type { Check, Health } from './ops/health.ts';
 import type { PrometheusMetrics } from './ops/metrics.ts';
-import type { Dependency } from './ops/types.ts';
-import type { Movement, Watch } from './ops/watch.ts';
+import type { ServiceManager } from './ops/service-manager.ts';
+import type { Dependency, Log } from './ops/types.ts';
+import { Watch } from './ops/watch.ts';
 import type { FleetRegistry } from './workers/types.ts';
 
 /** The four connections, as far as their state is read. */
@@ -68,16 +71,42 @@ export function healthChecks(stores: WatchedStores, registry: FleetRegistry, fle
   ];
 }
 
-/** The parts that must not stand still, for the watchdog: the looks at the pools, the sweeps, and the calls of the stages. */
-export function movements(parts: {
-  readonly pools: Pick<Pools, 'stillMs'>;
-  readonly sweeps: Pick<Sweeps, 'stillMs'>;
-  readonly stages: Pick<StageRunner, 'stillMs'>;
-}): readonly Movement[] {
-  return (['pools', 'sweeps', 'stages'] as const).map((name) => ({
-    name,
-    stillMs: () => parts[name].stillMs(),
-  }));
+/**
+ * The two parts that only look: at what waits in RabbitMQ, and at this process, for whose watchdog three things must not stand
+ * still: the looks at the pools, the sweeps, and the calls of the stages. `drainMsMax`: what a stop may take.
+ */
+export function watchOver(
+  seen: {
+    readonly config: Config;
+    readonly clock: Clock;
+    readonly log: Log;
+    readonly manager: ServiceManager | null;
+    readonly health: Pick<Health, 'readiness'>;
+    readonly pools: Pick<Pools, 'intakes' | 'stillMs'>;
+    readonly sweeps: Pick<Sweeps, 'stillMs'>;
+    readonly stages: Pick<StageRunner, 'stillMs'>;
+    readonly depths: (queues: readonly string[]) => Promise<ReadonlyMap<string, number>>;
+  },
+  drainMsMax: number,
+): { readonly backlog: Backlog; readonly watch: Watch } {
+  const { config, clock, log, manager, health, pools, depths } = seen;
+  const backlog = new Backlog({
+    depths,
+    pools: () => pools.intakes.map((intake) => intake.pool),
+    everyMs: config.service.countEveryMs,
+    log,
+  });
+  const parts = ['pools', 'sweeps', 'stages'] as const;
+  const watch = new Watch({
+    readiness: () => health.readiness(),
+    movements: parts.map((name) => ({ name, stillMs: () => seen[name].stillMs() })),
+    manager,
+    drainMsMax,
+    bounds: config.service,
+    clock,
+    log,
+  });
+  return { backlog, watch };
 }
 
 /** The gauges: how much waits where. Read at scrape time from numbers that are at hand. */
@@ -118,6 +147,7 @@ export function exposeGauges(
     'How far the most overdue open lock was past its deadline at the last walk; 0 if none was.',
     () => sweeps.overdueMs / MS_PER_S,
   );
+  exposePools(metrics, pools, backlog);
   one('tollgate_ready', '1 if this process took work at its last look at itself, else 0.', () =>
     watch.isReady ? 1 : 0,
   );
@@ -127,6 +157,13 @@ export function exposeGauges(
     ['part'],
     () => [...watch.stillMs].map(([part, ms]) => ({ labels: { part }, value: ms / MS_PER_S })),
   );
+}
+
+function exposePools(
+  metrics: PrometheusMetrics,
+  pools: Pick<Pools, 'slots' | 'intakes'>,
+  backlog: Pick<Backlog, 'queues' | 'waiting'>,
+): void {
   metrics.gauge(
     'tollgate_queue_messages',
     'Messages waiting in the queues of everybody, as of the last count; none while RabbitMQ is away.',

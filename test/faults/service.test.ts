@@ -67,6 +67,7 @@ await t.test(
         links[name].cut();
         await until(() => notify.count(waits) > before, 'it to say so', { timeoutMs: 20_000 });
         await isFedOn();
+        t.equal(notify.count('stuck'), 0);
         links[name].heal();
         await until(() => notify.calls.at(-1)?.includes('STATUS=takes work'), 'it to take work again', {
           timeoutMs: 20_000,
