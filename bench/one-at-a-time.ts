@@ -94,6 +94,7 @@ class OneAtATime {
     const fleet = new FleetConsumer({
       ...shared,
       queue: fleetQueue(COORDINATOR),
+      health: config.health,
       broker: this.#broker,
       registry: this.#registry,
       directory: this.#directory,

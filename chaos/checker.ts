@@ -97,6 +97,8 @@ export interface Verdict {
   readonly replayed: number;
   /** Rows by how they ended: `failed TG_WORKER_LOST on good`. What ends on a good worker, no worker is to blame for. */
   readonly ends: Readonly<Record<string, number>>;
+  /** Jobs that ended overdue on a good worker: nothing is lost, and a client would have liked another end. */
+  readonly overdue: readonly string[];
   /** Up to ten of each kind of fault, in words. */
   readonly examples: readonly string[];
 }
@@ -196,6 +198,10 @@ export async function judge(
     quiesceMs: Math.round(quiesceMs),
     ends: endsOf(states),
     replayed: all.reduce((sum, [, { copies }]) => sum + copies, 0),
+    overdue: states
+      .filter(({ code, node }) => code === 'TG_JOB_OVERDUE' && node?.startsWith('good-') === true)
+      .map(({ id, node, attempt }) => `${id}.${attempt} on ${node}`)
+      .slice(0, EXAMPLES_MAX),
     examples: [
       ...lost.map(([key]) => `lost: ${key} (${rows.get(key)?.state ?? 'no row'})`).slice(0, EXAMPLES_MAX),
       ...duplicated.map((key) => `duplicated: ${key}`).slice(0, EXAMPLES_MAX),

@@ -53,7 +53,7 @@ async function runSeed(seed: number, options: ChaosOptions): Promise<RunReport> 
       const folder = join(stack.folder, 'chaos');
       try {
         const report = await runChaos(stack, folder, { ...options, seed }, tell);
-        if (!report.isGood) keep(folder, seed, report);
+        if (!report.isGood || options.isKept) keep(folder, seed, report);
         return report;
       } catch (error) {
         keep(folder, seed, null);

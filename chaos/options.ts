@@ -12,6 +12,8 @@ export interface ChaosOptions {
   readonly json: string | null;
   /** Folder where reports of runs are kept and added up. */
   readonly resume: string | null;
+  /** Keep the logs of all parts also when everything was good. */
+  readonly isKept: boolean;
   /** Seeds one after the other until the counts of `REACH` are there. */
   readonly isFull: boolean;
   /** Runs of this call, with `isFull`; null: as many as it takes. */
@@ -36,6 +38,7 @@ damages them by a schedule that the seed decides; then holds everything against 
   --every S     mean seconds between two faults, 0.1 to 600 (default 2)
   --json FILE   write the report there too
   --resume DIR  keep the report in DIR, and add up all that are there
+  --keep        keep the logs of all parts, also when everything was good
   --full        seed after seed until ${REACH.kills} kills, ${REACH.killsAtPoints} of them at failpoints, and ${REACH.otherFaults} other faults; in ${RUNS_FOLDER} unless
                 --resume names another folder. It may be ended at any time and goes on where it was.
   --runs N      with --full: no more than so many runs now
@@ -57,6 +60,7 @@ export function readOptions(args: readonly string[]): ChaosOptions | null {
     everyMs: (number('--every', values.every, 0.1, 600) ?? 2) * 1_000,
     json: values.json ?? null,
     resume: values.resume ?? (isFull ? RUNS_FOLDER : null),
+    isKept: values.keep === true,
     isFull,
     runsMax: number('--runs', values.runs, 1, 100_000),
   };
@@ -73,6 +77,7 @@ function parsed(args: readonly string[]) {
     json: text,
     resume: text,
     full: flag,
+    keep: flag,
     runs: text,
     help: { type: 'boolean', short: 'h' },
   } as const;

@@ -106,6 +106,12 @@ export const ConfigSchema = section({
       'How long a stage repeats a call to a server that is away before it hands the batch back.',
     ),
     stageRetryDelayMsMax: int(1_000, 10, 10_000, 'Longest pause between two such calls.'),
+    poolsMax: int(
+      256,
+      0,
+      10_000,
+      'Pools with a constraint that jobs may open, over all models: each is two queues. Beyond it such jobs are refused.',
+    ),
     batchShare: Type.Number({
       default: 0.1,
       minimum: 0,
@@ -241,6 +247,32 @@ export const ConfigSchema = section({
     everyMs: int(1_000, 50, 60_000, 'Overdue jobs, lost workers, owed replies, expired leases.'),
     batchJobsMax: int(500, 1, 5_000, 'Jobs one sweep step ends at most.'),
   }),
+  health: section({
+    strikeHalfLifeMs: int(3_600_000, 1_000, 604_800_000, 'A strike counts half as much after this.'),
+    strikeScoreMax: int(
+      5,
+      1,
+      1_000,
+      'A node whose strikes add up to this is ejected: one forgery, or two losses in half an hour.',
+    ),
+    holdMsMin: int(
+      60_000,
+      100,
+      3_600_000,
+      'The first ejection lasts for this; each soon after one for twice as long.',
+    ),
+    holdMsMax: int(3_600_000, 1_000, 86_400_000, 'No ejection is longer.'),
+    trickleMs: int(60_000, 0, 3_600_000, 'After an ejection a node gets one job at a time for this long.'),
+    ejectedPercentMax: int(
+      30,
+      0,
+      100,
+      'Most nodes of a pool that are ejected at once: what all nodes share is no fault of theirs.',
+    ),
+    flushMs: int(200, 10, 60_000, 'Strikes are gathered for this long before they are written.'),
+    pendingMax: int(10_000, 1, 1_000_000, 'Strikes that wait while PostgreSQL is away; the oldest go first.'),
+    strikeKeepDays: int(90, 1, 3_650, 'How long strikes can be looked up.'),
+  }),
   maintenance: section({
     leaseTtlMs: int(
       15_000,
@@ -253,6 +285,26 @@ export const ConfigSchema = section({
   directory: section({
     pollMs: int(1_000, 50, 60_000, 'How often the version number is read beside LISTEN.'),
     refreshMsMin: int(100, 0, 60_000, 'Least time between two refreshes asked for by misses.'),
+  }),
+  service: section({
+    lookEveryMs: int(
+      5_000,
+      100,
+      60_000,
+      "How often the process looks at itself; a third of systemd's WatchdogSec= if that is less.",
+    ),
+    countEveryMs: int(
+      10_000,
+      100,
+      600_000,
+      'How often the messages waiting in RabbitMQ are counted, for metrics.',
+    ),
+    stuckAfterMs: int(
+      60_000,
+      1_000,
+      3_600_000,
+      'A part that has not moved for this long is stuck: the watchdog is no longer fed, and systemd restarts the process.',
+    ),
   }),
   log: section({
     level: Type.Enum(['debug', 'info', 'warn', 'error', 'silent'], {

@@ -35,6 +35,9 @@ export const CODES = {
   TG_JOB_OUTPUT_EXPIRED: { retryable: false, text: 'the job ended and its output has been deleted' },
   TG_MODEL_UNKNOWN: { retryable: false, text: 'no such model' },
   TG_MODEL_NO_PRICE: { retryable: false, text: 'the model has no price, so it cannot be used' },
+  TG_REGION_UNKNOWN: { retryable: false, text: 'no node is registered in this region' },
+  TG_NO_NODE_FITS: { retryable: false, text: 'no registered node of this model meets the constraint' },
+  TG_POOLS_FULL: { retryable: true, text: 'too many pools with constraints are open' },
   TG_CREDIT_INSUFFICIENT: {
     retryable: true,
     text: 'the account has too little credit for the limits of this job',

@@ -8,7 +8,10 @@ set local role tollgate_jobs_owner;
 -- `uncounted`: attempts given up through no fault of job or node; attempt - uncounted is the number of tries used up.
 -- `retry_at`: while the job is locked and has no node, when the next attempt is due.
 -- `run_version_id`: the fallback that runs instead of the version that the lock was priced by.
+-- `pool_suffix`: what the job's constraint adds to the name of a model to make its pool's, null for most (0012 fills it). With it the
+-- pool of a fallback is known as well as that of the model that was asked for.
 alter table jobs.jobs
+  add column pool_suffix text,
   add column retry_at timestamptz,
   add column run_version_id integer,
   add column uncounted smallint not null default 0;
@@ -109,7 +112,7 @@ declare
 begin
   return query
   select j.id, j.attempt, j.node, j.session,
-         (select m.name from network.models m join network.model_versions v on v.model_id = m.id
+         (select m.name || coalesce(j.pool_suffix, '') from network.models m join network.model_versions v on v.model_id = m.id
            where v.id = coalesce(j.run_version_id, j.model_version_id)),
          floor(extract(epoch from j.deadline - v_now) * 1000)::double precision,
          floor(extract(epoch from v_now - j.start_by) * 1000)::double precision
@@ -228,7 +231,7 @@ begin
     from due
    where j.id = due.id and j.state = 'locked' and j.node is null
   returning j.id, j.attempt,
-            (select m.name from network.models m join network.model_versions v on v.model_id = m.id
+            (select m.name || coalesce(j.pool_suffix, '') from network.models m join network.model_versions v on v.model_id = m.id
               where v.id = j.model_version_id),
             j.priority, jobs.milliseconds_left(j.created_at + j.timeout_ms * interval '1 ms', v_now);
 end
@@ -250,7 +253,7 @@ begin
   select a.job_id, a.attempt, a.node, a.session, a.outcome, a.class, a.code, a.is_counted,
          floor(extract(epoch from a.ended_at) * 1000)::double precision,
          (select n.name from identity.namespaces n where n.id = j.namespace_id), j.locked_micro,
-         (select m.name from network.models m join network.model_versions v on v.model_id = m.id
+         (select m.name || coalesce(j.pool_suffix, '') from network.models m join network.model_versions v on v.model_id = m.id
            where v.id = j.model_version_id),
          j.priority, (a.attempt + 1)::smallint,
          case when j.ended_at is null and j.node is null and j.attempt = a.attempt + 1
@@ -378,7 +381,7 @@ begin
               then jobs.milliseconds_left(coalesce(j.retry_at, v_now), v_now) end,
          case when j.ended_at is null
               then jobs.milliseconds_left(j.created_at + j.timeout_ms * interval '1 ms', v_now) else 0 end,
-         (select m.name from network.models m join network.model_versions v on v.model_id = m.id where v.id = j.model_version_id),
+         (select m.name || coalesce(j.pool_suffix, '') from network.models m join network.model_versions v on v.model_id = m.id where v.id = j.model_version_id),
          j.priority, d
     from unnest(p_ids, p_attempts, p_nodes, p_sessions, p_digests) as r (id, attempt, node, session, digest)
     left join (select i.* from jobs.jobs i where i.id = any (p_ids) and i.id between v_lowest and v_highest) as j on j.id = r.id

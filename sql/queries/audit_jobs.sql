@@ -17,6 +17,10 @@ select p.id, p.state, p.outcome, p.code, p.attempt, p.node, p.session, p.account
        (select a.kind from credits.accounts a where a.id = p.account_id limit 1) as account_kind,
        (select n.account_id from identity.namespaces n where n.id = p.namespace_id limit 1) as namespace_account_id,
        coalesce((select true from identity.publishers i where i.id = p.publisher_id limit 1), false) as has_publisher,
+       coalesce((select true from network.pools o join network.model_versions w on w.model_id = o.model_id
+                  where w.id = p.model_version_id
+                    and coalesce('~r.' || o.region, '') || coalesce('~v.' || o.vram_gb, '') = p.pool_suffix limit 1),
+                p.pool_suffix is null) as has_pool,
        v.id as version_id, v.input_price_micro, v.output_price_micro,
        u.input_price_micro as run_input_price_micro, u.output_price_micro as run_output_price_micro,
        g.attempts as given_up, g.owed as given_up_owed

@@ -1,3 +1,4 @@
+import { constraintOf } from '../contracts/names.ts';
 import { CODES } from '../errors.ts';
 import { isUuidV7, uuidV7TimeMs } from '../ids.ts';
 import type { JobRecord } from '../ledger/job-records.ts';
@@ -78,7 +79,18 @@ function parties(record: JobRecord | null, trace: Trace | null): Fact[] {
     ['account', `${source.account ?? '?'}, sent by publisher ${source.publisher ?? '?'}`],
     ['namespace', source.namespace ?? '?'],
     ['model', `${source.model ?? '?'}${version}, ${source.priority}`],
+    ...constraintFact(record?.poolSuffix ?? null),
   ];
+}
+
+function constraintFact(poolSuffix: string | null): Fact[] {
+  if (poolSuffix === null) return [];
+  const { region, vramGbMin } = constraintOf(poolSuffix);
+  const parts = [
+    ...(region === null ? [] : [`region ${region}`]),
+    ...(vramGbMin === null ? [] : [`at least ${vramGbMin} GB of memory`]),
+  ];
+  return [['only', parts.join(', ')]];
 }
 
 /** Why it was refused, expired or failed. */

@@ -167,6 +167,7 @@ function recordFault(job: JobRow): string | null {
   if (job.namespace_account_id !== job.account_id)
     return `namespace ${job.namespace_id} is of account ${job.namespace_account_id}, not ${job.account_id}`;
   if (!job.has_publisher) return `publisher ${job.publisher_id} is not there`;
+  if (!job.has_pool) return 'its constraint has no pool of its model';
   const isVersionMissing = job.version_id === null && (job.model_version_id !== null || wasLocked(job));
   return isVersionMissing ? `model version ${job.model_version_id} is not there` : null;
 }

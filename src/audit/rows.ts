@@ -65,6 +65,8 @@ export interface JobRow {
   readonly account_kind: AccountKind | null;
   readonly namespace_account_id: number | null;
   readonly has_publisher: boolean;
+  /** Also true where the job has no constraint. */
+  readonly has_pool: boolean;
   readonly version_id: number | null;
   readonly input_price_micro: bigint | null;
   readonly output_price_micro: bigint | null;

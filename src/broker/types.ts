@@ -35,7 +35,10 @@ export interface Delivery {
   readonly queue: string;
   readonly body: Buffer;
   readonly redelivered: boolean;
-  /** `user_id`, checked by the broker when present; null when the sender left it out. */
+  /**
+   * `user_id`, checked by the broker when present; null when the sender left it out. Of a job that a coordinator moved to its
+   * pool's queue: the one that it came with.
+   */
   readonly userId: string | null;
   readonly messageId: string | null;
   readonly correlationId: string | null;

@@ -2,7 +2,7 @@ import type { AmqpBroker } from '../broker/connection.ts';
 import type { Config } from '../config-schema.ts';
 import type { CancelMessage } from '../contracts/cancel.ts';
 import type { JobMessage } from '../contracts/job.ts';
-import { CANCEL_KEY, EXCHANGE, jobKey } from '../contracts/names.ts';
+import { CANCEL_KEY, EXCHANGE, jobKey, poolOfJob } from '../contracts/names.ts';
 import type { ReplyMessage } from '../contracts/reply.ts';
 import { StoreError, TollgateError } from '../errors.ts';
 import { newUuidV7 } from '../ids.ts';
@@ -48,7 +48,7 @@ export function sendJob(login: ClientLogin, job: JobMessage): Promise<ReplyMessa
   const { wait_ms: waitMs, timeout_ms: timeoutMs } = job.limits;
   return ask(login, {
     id: job.id,
-    routingKey: jobKey(job.model, job.priority),
+    routingKey: jobKey(poolOfJob(job), job.priority),
     body: job,
     expirationMs: waitMs,
     answerMsMax: waitMs + timeoutMs + ANSWER_GRACE_MS,

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { snakeCase } from '../api/snake-case.ts';
 import type { Config } from '../config-schema.ts';
 import { TollgateError } from '../errors.ts';
 import { NAME_PATTERN, UUID_V7_PATTERN } from '../ids.ts';
@@ -6,7 +7,7 @@ import type { JobRecord } from '../ledger/job-records.ts';
 import type { EventDocument, Trace } from '../traces/types.ts';
 import { command, commandGroup, matching, withAction } from './command.ts';
 import { EXIT } from './failure.ts';
-import { snakeCase } from './output.ts';
+import { explainCommand } from './job-explain.ts';
 import { userOf } from './submit.ts';
 
 /** `tollgate job`: what became of one. */
@@ -14,10 +15,14 @@ export function jobCommand(): Command {
   return commandGroup(
     {
       name: 'job',
-      summary: "jobs: tell one job's story, or cancel one",
-      examples: ['tollgate job show "$ID"', 'tollgate job cancel "$ID" --account acme'],
+      summary: "jobs: tell one job's story, why it waits, or cancel it",
+      examples: [
+        'tollgate job show "$ID"',
+        'tollgate job explain "$ID"',
+        'tollgate job cancel "$ID" --account acme',
+      ],
     },
-    [showCommand(), cancelCommand()],
+    [showCommand(), explainCommand(), cancelCommand()],
   );
 }
 

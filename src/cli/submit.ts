@@ -1,17 +1,23 @@
 import { text as readAll } from 'node:stream/consumers';
 import type { Command } from 'commander';
 import { type JobMessage, WAIT_MS_MAX } from '../contracts/job.ts';
+import { VRAM_GB_MAX } from '../contracts/names.ts';
 import type { ReplyMessage } from '../contracts/reply.ts';
 import { creditsText } from '../credits.ts';
+import { TollgateError } from '../errors.ts';
 import { MODEL_PATTERN, NAME_PATTERN, newUuidV7, UUID_V7_PATTERN } from '../ids.ts';
 import { command, integer, matching, withAction } from './command.ts';
+import { askCoordinator, coordinatorUrl, explainQuery } from './coordinator.ts';
 import { EXIT, usageFault } from './failure.ts';
 
 interface SubmitOptions {
   readonly account: string;
   readonly namespace?: string;
   readonly model: string;
+  readonly region?: string;
+  readonly vramGbMin?: number;
   readonly amqp?: string;
+  readonly http?: string;
   readonly id?: string;
   readonly priority: string;
   readonly inputTokens: number;
@@ -22,6 +28,9 @@ interface SubmitOptions {
   readonly fallback?: string[];
 }
 
+/** Longest wait for what a coordinator says of a job before it is sent, in milliseconds. */
+const OUTLOOK_MS_MAX = 1_000;
+
 /** `tollgate submit`: one chat job, and its answer. */
 export function submitCommand(): Command {
   const submit = command({
@@ -31,12 +40,19 @@ export function submitCommand(): Command {
       'tollgate submit --account acme --model tiny "Tell me of the sea."',
       'echo "Tell me of the sea." | tollgate submit --account acme --model tiny --wait-ms 5000 --json',
       'tollgate submit --account acme --model tiny --id "$ID" "The same again."',
+      'tollgate submit --account acme --model tiny --region eu-west --vram-gb-min 24 "Tell me of the sea."',
     ],
   })
     .argument('[prompt]', 'the prompt; standard input if there is none')
     .requiredOption('--account <name>', 'who pays', matching(NAME_PATTERN, 'a name like acme'))
     .requiredOption('--model <name>', 'which model answers', matching(MODEL_PATTERN, 'a model name'))
     .option('--namespace <name>', 'where the trace belongs, e.g. acme/prod (default: <account>/default)')
+    .option('--region <name>', 'only nodes of this region', matching(NAME_PATTERN, 'a name'))
+    .option('--vram-gb-min <n>', 'only nodes with so many GB of memory', integer(1, VRAM_GB_MAX))
+    .option(
+      '--http <url>',
+      'a coordinator to ask first whether the job can run (default: http.host and http.port)',
+    )
     .option('--amqp <url>', "the publisher's broker URL (TOLLGATE_AMQP_CLIENT_URL, else TOLLGATE_AMQP_URL)")
     .option(
       '--id <uuid>',
@@ -66,6 +82,8 @@ export function submitCommand(): Command {
       import('./job-client.ts'),
       import('../ops/log.ts'),
     ]);
+    const outlook = await outlookOf(coordinatorUrl(options.http, config), job);
+    if (outlook !== null) output.progress(outlook);
     const sentMs = performance.now();
     const reply = await sendJob({ config, url, user, log: createLog({ level: 'error' }, 2) }, job);
     output.result({ ...reply, job: job.id }, reply.output?.text ?? '');
@@ -73,6 +91,21 @@ export function submitCommand(): Command {
     if (reply.state === 'succeeded') return EXIT.ok;
     return reply.state === 'refused' ? EXIT.refused : EXIT.failed;
   });
+}
+
+/**
+ * What a coordinator says of such a job: `queued`, `not now` or `never`, and why. Null where none answers: the job is sent all the
+ * same, and its reply has the last word.
+ */
+async function outlookOf(url: string, { model, constraints }: JobMessage): Promise<string | null> {
+  const { region, vram_gb_min: vram } = constraints;
+  const query = explainQuery({ model, region: region ?? undefined, vram_gb_min: vram ?? undefined });
+  try {
+    return (await askCoordinator(url, `/v1/explain${query}`, OUTLOOK_MS_MAX)).text;
+  } catch (error) {
+    if (error instanceof TollgateError) return null;
+    throw error;
+  }
 }
 
 /** The publisher that a broker URL logs in as: `p-<name>`. */
@@ -107,7 +140,11 @@ function jobOf(options: SubmitOptions, prompt: string): JobMessage {
       wait_ms: options.waitMs,
       attempts_max: options.attempts,
     },
-    constraints: { subcloud: null, region: null, vram_gb_min: null },
+    constraints: {
+      subcloud: null,
+      region: options.region ?? null,
+      vram_gb_min: options.vramGbMin ?? null,
+    },
     priority: options.priority === 'batch' ? 'batch' : 'interactive',
     stream: false,
     ...(options.fallback === undefined ? {} : { fallbacks: options.fallback }),

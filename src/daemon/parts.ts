@@ -9,6 +9,7 @@ import { NodeQueues } from '../dispatcher/node-queues.ts';
 import { Pools } from '../dispatcher/pools.ts';
 import { Replier } from '../dispatcher/replies.ts';
 import { ResultLine } from '../dispatcher/result-line.ts';
+import { SeenJobs } from '../dispatcher/seen-jobs.ts';
 import { SideIntake } from '../dispatcher/side-intake.ts';
 import { StageRunner } from '../dispatcher/stage-runner.ts';
 import { Suspects } from '../dispatcher/suspects.ts';
@@ -19,6 +20,7 @@ import { CreditLocksPg } from '../ledger/credit-locks.ts';
 import { SettlementsPg } from '../ledger/settlements.ts';
 import { SweepsPg } from '../ledger/sweeps.ts';
 import { RetryAlarmClock } from '../maintenance/retry-alarms.ts';
+import { PoolRecords } from '../network/pools.ts';
 import { healthChecks } from '../observe.ts';
 import { Health } from '../ops/health.ts';
 import type { Log } from '../ops/types.ts';
@@ -38,7 +40,8 @@ function sharedParts(base: Base, stores: Stores) {
   const replier = new Replier({ publisher, traces, bounds: config.line, clock, log, metrics });
   const attempts = decorate('attempts', new AttemptsPg(config.ledger, log, dispatcherDb));
   const alarms = new RetryAlarmClock({ servers: config.servers, fleet: config.fleet, publisher, log });
-  const basics = { clock, log, metrics, directory, broker, publisher, slots, traces, traceStore };
+  const health = stores.nodeHealth;
+  const basics = { clock, log, metrics, directory, broker, publisher, slots, traces, traceStore, health };
   const bounds = config.retries;
   const failures = new FailureOwner({ ...basics, attempts, alarms, bounds, random: Math.random });
   return { ...basics, stages, replier, attempts, alarms, failures };
@@ -53,29 +56,40 @@ function nodeQueuesOf({ topology, directory }: Stores, log: Log): NodeQueues {
   });
 }
 
+/** What `assemble` gives. */
+export type Parts = ReturnType<typeof assemble>;
+
 /** The lines, the intakes and the sweeps, wired to their stores. */
 export function assemble(base: Base, stores: Stores) {
-  const { config, clock, log, metrics, decorate } = base;
+  const { config, clock, log, decorate } = base;
   const shared = sharedParts(base, stores);
-  const { broker, slots, replier, stages, alarms } = shared;
+  const { slots, replier, stages, alarms } = shared;
   const registry = new RedisFleetRegistry(stores.redis, config.fleet, () => fleet.isListening);
   const locks = decorate('locks', new CreditLocksPg(config.ledger, log, stores.dispatcherDb));
   const settlements = decorate('settlements', new SettlementsPg(log, stores.settlerDb));
   const ledger = decorate('sweeps', new SweepsPg(stores.dispatcherDb));
   const digestKey = digestKeyOf(config.secrets.digestKey);
   const nodeQueues = nodeQueuesOf(stores, log);
+  const poolRecords = new PoolRecords(stores.dispatcherDb, config.line.poolsMax);
   const line = new JobLine({
     ...shared,
     bounds: { ...config.line, ...config.retries },
     digestKey,
     locks,
     nodeQueues,
+    openPools: (wanted) => poolRecords.open(wanted),
   });
   const budget = new ByteBudget(config.line.heldBytesMax);
   const declarePool = (pool: string) => stores.topology.declarePool(pool);
   const suspects = new Suspects(new RedisSuspectCounts(stores.redis), config.line, clock, log);
-  const pools = new Pools({ ...shared, suspects, bounds: config.line, budget, declarePool, line });
-  const fleet = new FleetConsumer({ ...shared, queue: fleetQueue(stores.id), registry });
+  const seen = new SeenJobs(clock);
+  const pools = new Pools({ ...shared, suspects, seen, bounds: config.line, budget, declarePool, line });
+  const fleet = new FleetConsumer({
+    ...shared,
+    queue: fleetQueue(stores.id),
+    health: config.health,
+    registry,
+  });
   const results = new ResultLine({
     ...shared,
     bounds: { ...config.line, ...config.results },
@@ -98,6 +112,8 @@ export function assemble(base: Base, stores: Stores) {
     pools,
     results,
     fleet,
+    registry,
+    attempts: shared.attempts,
     sweeps,
     cancels: new CancelIntake({ ...shared, cancellations, bounds: config.line }),
     replier,
@@ -106,7 +122,7 @@ export function assemble(base: Base, stores: Stores) {
     stages,
     health,
     nodeQueues,
-    unroutable: new SideIntake({ broker, line, suspects, log, metrics }, 'unroutable'),
-    expired: new SideIntake({ broker, line, suspects, log, metrics }, 'expired'),
+    unroutable: new SideIntake({ ...shared, line, suspects, seen }, 'unroutable'),
+    expired: new SideIntake({ ...shared, line, suspects, seen }, 'expired'),
   };
 }

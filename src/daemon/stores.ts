@@ -5,6 +5,7 @@ import { deadLetter } from '../dispatcher/dead-letter.ts';
 import { refusal, StoreError } from '../errors.ts';
 import { newUuidV7 } from '../ids.ts';
 import { DirectoryPg } from '../network/directory.ts';
+import { NodeHealthPg } from '../network/health.ts';
 import type { Log, Service } from '../ops/types.ts';
 import { Database } from '../postgres/database.ts';
 import { loginAs } from '../postgres/role-url.ts';
@@ -17,12 +18,14 @@ import { SpoolDrain } from '../traces/spool-drain.ts';
 import { MongoTraceStore } from '../traces/store.ts';
 import { FleetRedis } from '../workers/redis.ts';
 import { type Base, onlyStop } from './base.ts';
+import { incidentsOf } from './incidents.ts';
 
 /** What `connectStores` gives. */
 export type Stores = ReturnType<typeof connectStores>;
 
 /** The four servers, each behind the room that owns its driver. */
-export function connectStores({ config, clock, log, metrics, decorate }: Base) {
+export function connectStores(base: Base) {
+  const { config, clock, log, metrics, decorate } = base;
   const database = (url: string) => new Database({ ...config.ledger, ...config.servers, url }, log);
   const dispatcherDb = database(config.servers.postgresUrl);
   const { postgresUrl, postgresSettlerUrl, postgresMaintainerUrl } = config.servers;
@@ -33,6 +36,7 @@ export function connectStores({ config, clock, log, metrics, decorate }: Base) {
     log,
   );
   const directory = new DirectoryPg(config.directory, clock, log, dispatcherDb);
+  const nodeHealth = new NodeHealthPg(config.health, clock, log, dispatcherDb);
   const id = newUuidV7();
   const amqp = new AmqpBroker({
     ...config.broker,
@@ -53,6 +57,7 @@ export function connectStores({ config, clock, log, metrics, decorate }: Base) {
   const mongo = new MongoConnection(config, log);
   ensureCollectionsWhenUp(mongo, config.servers, log);
   const spool = new TraceSpool(config.traces, broker.publisher);
+  const incidents = incidentsOf(base, { postgres: dispatcherDb, broker: amqp, redis }, nodeHealth);
   const services = [
     {
       name: 'postgres',
@@ -62,9 +67,11 @@ export function connectStores({ config, clock, log, metrics, decorate }: Base) {
     },
     { name: 'schema', service: new SchemaKeeper(dispatcherDb, log) },
     { name: 'directory', service: directory },
+    { name: 'node health', service: nodeHealth },
     { name: 'rabbitmq', service: amqp },
     { name: 'redis', service: tolerant(redis, log) },
     { name: 'mongodb', service: tolerant(mongo, log) },
+    { name: 'incident watch', service: incidents },
     { name: 'spool drain', service: new SpoolDrain(config.traces, log, mongo, broker, burier(broker)) },
   ];
   return {
@@ -75,6 +82,7 @@ export function connectStores({ config, clock, log, metrics, decorate }: Base) {
     maintainerDb,
     maintainerUrl,
     directory,
+    nodeHealth,
     broker,
     topology: amqp.topology,
     redis,

@@ -13,6 +13,7 @@ import type {
   OwedAttempt,
   RetryAlarm,
 } from '../ledger/types.ts';
+import type { NodeHealth } from '../network/health.ts';
 import type { Log, Metrics } from '../ops/types.ts';
 import type { AttemptDocument, Decision, TraceSink } from '../traces/types.ts';
 import type { LeaseName, SlotLeases } from '../workers/types.ts';
@@ -34,6 +35,9 @@ export interface Decided<F extends FailedAttempt = FailedAttempt> {
   readonly answer: GiveUpAnswer;
 }
 
+/** Lost sessions remembered; their jobs are given up within a few sweeps of each other. */
+const LOST_SESSIONS_MAX = 1_000;
+
 /** Rings when an attempt is due. A lost alarm is no lost job: PostgreSQL knows when each is due, and a sweep looks. */
 export interface RetryAlarms {
   /** Sets one alarm each, those due now ring at once. Never rejects: what could not be set is found by the sweep. */
@@ -46,6 +50,7 @@ interface FailureOwnerDeps {
   readonly slots: Pick<SlotLeases, 'releaseBatch'>;
   readonly traces: TraceSink;
   readonly publisher: Publisher;
+  readonly health: Pick<NodeHealth, 'strike'>;
   readonly bounds: Config['retries'];
   readonly log: Log;
   readonly metrics: Pick<Metrics, 'ended' | 'attemptFailed'>;
@@ -63,6 +68,8 @@ interface FailureOwnerDeps {
  */
 export class FailureOwner {
   readonly #deps: FailureOwnerDeps;
+  /** Sessions whose loss was held against their node: one strike, however many jobs it had. */
+  readonly #lostSessions = new Set<string>();
 
   constructor(deps: FailureOwnerDeps) {
     this.#deps = deps;
@@ -101,9 +108,27 @@ export class FailureOwner {
       });
       if (!('isFirst' in answer) || !answer.isFirst) continue;
       metrics.attemptFailed(failureClass, action);
+      this.#strike(one);
       if (!isRetry) metrics.ended('failed');
     }
     return decided;
+  }
+
+  /** A session was given up: that counts once against its node, whether or not it had a job. */
+  noteLost(session: Pick<AttemptName, 'node' | 'session'>, jobId: string | null = null): void {
+    const key = `${session.node}#${session.session}`;
+    if (this.#lostSessions.has(key)) return;
+    this.#lostSessions.add(key);
+    const [oldest] = this.#lostSessions;
+    if (this.#lostSessions.size > LOST_SESSIONS_MAX && oldest !== undefined)
+      this.#lostSessions.delete(oldest);
+    this.#deps.health.strike(session.node, 'lost', jobId);
+  }
+
+  #strike(failed: FailedAttempt): void {
+    const { strike } = judge(failed.failure);
+    if (strike === 'lost') this.noteLost(failed, failed.jobId);
+    else if (strike !== null) this.#deps.health.strike(failed.node, strike, failed.jobId);
   }
 
   /** Sets the alarms of those that go on. */

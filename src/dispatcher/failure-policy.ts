@@ -1,5 +1,6 @@
 import type { Code } from '../errors.ts';
 import type { FailureClass } from '../ledger/types.ts';
+import type { StrikeKind } from '../network/types.ts';
 
 /** What went wrong with an attempt. `error_result`: the worker said so; `error` is its word, known or not. */
 export type Failure =
@@ -13,30 +14,36 @@ export type Failure =
   /** The broker had no queue for the dispatch, or the queue had no room. */
   | { readonly kind: 'returned' | 'nacked' };
 
-/** Whose fault it is and what it is called; `mayRetry`: another attempt can help; `isCounted`: it uses up a try. */
+/**
+ * Whose fault it is and what it is called; `mayRetry`: another attempt can help; `isCounted`: it uses up a try; `strike`: what the
+ * node is blamed for, null where it is not.
+ */
 export interface Judgement {
   readonly class: FailureClass;
   readonly code: Code;
   readonly isCounted: boolean;
   readonly mayRetry: boolean;
+  readonly strike: StrikeKind | null;
 }
 
 const judged = (
   failureClass: FailureClass,
   code: Code,
-  rest: { readonly isCounted?: false; readonly mayRetry?: false } = {},
-): Judgement => ({ class: failureClass, code, isCounted: true, mayRetry: true, ...rest });
+  rest: { readonly isCounted?: false; readonly mayRetry?: false; readonly strike?: StrikeKind } = {},
+): Judgement => ({ class: failureClass, code, isCounted: true, mayRetry: true, strike: null, ...rest });
 
 const NOT_ITS_FAULT = { isCounted: false } as const;
 const POINTLESS = { mayRetry: false } as const;
+const FAULTY = { strike: 'error' } as const;
+const SLOW = { strike: 'deadline' } as const;
 
 /** What workers say (`AttemptFailureCode`), and what it means here. */
 const ERRORS: ReadonlyMap<string, Judgement> = new Map([
-  ['model_not_served', judged('node', 'TG_WORKER_ERROR')],
-  ['model_unreachable', judged('node', 'TG_WORKER_ERROR')],
-  ['model_error', judged('node', 'TG_WORKER_ERROR')],
-  ['stream_broken', judged('node', 'TG_WORKER_ERROR')],
-  ['first_token_deadline', judged('node', 'TG_FIRST_TOKEN_OVERDUE')],
+  ['model_not_served', judged('node', 'TG_WORKER_ERROR', { strike: 'refused' })],
+  ['model_unreachable', judged('node', 'TG_WORKER_ERROR', FAULTY)],
+  ['model_error', judged('node', 'TG_WORKER_ERROR', FAULTY)],
+  ['stream_broken', judged('node', 'TG_WORKER_ERROR', FAULTY)],
+  ['first_token_deadline', judged('node', 'TG_FIRST_TOKEN_OVERDUE', SLOW)],
   // The job's whole time is over: there is none left for another.
   ['deadline', judged('node', 'TG_JOB_OVERDUE', POINTLESS)],
   ['invalid_request', judged('invalid_request', 'TG_INPUT_REFUSED', POINTLESS)],
@@ -44,12 +51,12 @@ const ERRORS: ReadonlyMap<string, Judgement> = new Map([
   ['worker_stopped', judged('capacity', 'TG_WORKER_STOPPED', NOT_ITS_FAULT)],
   ['TG_WORKER_STALE_SESSION', judged('capacity', 'TG_WORKER_STALE_SESSION', NOT_ITS_FAULT)],
 ]);
-const UNKNOWN = judged('unknown', 'TG_WORKER_ERROR');
+const UNKNOWN = judged('unknown', 'TG_WORKER_ERROR', FAULTY);
 
 const OTHERS = {
-  worker_lost: judged('node', 'TG_WORKER_LOST'),
-  not_started: judged('node', 'TG_START_OVERDUE'),
-  no_first_token: judged('node', 'TG_FIRST_TOKEN_OVERDUE'),
+  worker_lost: judged('node', 'TG_WORKER_LOST', { strike: 'lost' }),
+  not_started: judged('node', 'TG_START_OVERDUE', SLOW),
+  no_first_token: judged('node', 'TG_FIRST_TOKEN_OVERDUE', SLOW),
   returned: judged('network', 'TG_NODE_UNREACHABLE', NOT_ITS_FAULT),
   nacked: judged('capacity', 'TG_NODE_FULL', NOT_ITS_FAULT),
 } as const;

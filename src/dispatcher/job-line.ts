@@ -5,7 +5,7 @@ import type { Config } from '../config-schema.ts';
 import { StoreError } from '../errors.ts';
 import { uuidV7TimeMs } from '../ids.ts';
 import type { Attempts, CreditLocks } from '../ledger/types.ts';
-import type { Directory } from '../network/types.ts';
+import type { Directory, Wanted } from '../network/types.ts';
 import type { Log, Metrics, Stage } from '../ops/types.ts';
 import type { TraceSink, TraceStore } from '../traces/types.ts';
 import type { SlotLeases } from '../workers/types.ts';
@@ -36,6 +36,8 @@ export interface JobLineDeps {
   readonly bounds: Config['line'] & Pick<Config['retries'], 'firstTokenMs'>;
   readonly digestKey: KeyObject;
   readonly directory: Directory;
+  /** Makes the records of pools; the directory shows them after a refresh. */
+  readonly openPools: (wanted: readonly Wanted[]) => Promise<unknown>;
   readonly slots: SlotLeases;
   readonly locks: CreditLocks;
   readonly attempts: Attempts;
@@ -152,7 +154,7 @@ export class JobLine {
       admitBatch(arrivals, this.#deps),
     );
     batch.exits.push(...admitted.off);
-    if (admitted.unsure.length > 0) void this.#refreshFor(admitted.unsure);
+    if (admitted.unsure.length > 0) void this.#refreshFor(admitted.unsure, admitted.unopened);
     return {
       jobs: admitted.on.filter((one) => this.#inFlight.claim(one.arrival)),
       due: admitted.due.filter((one) => this.#inFlight.claim(one.arrival)),
@@ -315,9 +317,13 @@ export class JobLine {
     });
   }
 
-  /** Reads the directory again for names it does not know, apart from the batch, then lets those jobs in once more. */
-  async #refreshFor(unsure: readonly Arrival[]): Promise<void> {
+  /**
+   * Opens the pools that are wanted and reads the directory again for names it does not know, apart from the batch, then lets those
+   * jobs in once more.
+   */
+  async #refreshFor(unsure: readonly Arrival[], unopened: readonly Wanted[]): Promise<void> {
     try {
+      if (unopened.length > 0) await this.#deps.openPools(unopened);
       await this.#deps.directory.refresh();
       for (const arrival of unsure) arrival.isRefreshed = true;
       this.offerAgain(unsure);

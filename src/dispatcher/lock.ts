@@ -80,6 +80,7 @@ function toRequest({ admitted, choice }: Reserved<Admitted>): LockRequest {
     attemptsMax: limits.attempts_max,
     node: choice.node,
     session: choice.session,
+    poolSuffix: admitted.pool.slice(admitted.job.model.length) || null,
   };
 }
 

@@ -7,6 +7,7 @@ import type { Log, Metrics } from '../ops/types.ts';
 import type { ByteBudget } from './byte-budget.ts';
 import type { JobLine } from './job-line.ts';
 import { PriorityQueue } from './priority-queue.ts';
+import type { SeenJobs } from './seen-jobs.ts';
 import type { Suspects } from './suspects.ts';
 import type { Arrival, WaitingRoom } from './types.ts';
 
@@ -25,6 +26,7 @@ interface PoolIntakeDeps {
   readonly bounds: Config['line'];
   readonly budget: ByteBudget;
   readonly suspects: Suspects;
+  readonly seen: SeenJobs;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Pick<Metrics, 'jobsReceived' | 'redelivered'>;
@@ -79,6 +81,16 @@ export class PoolIntake implements WaitingRoom {
 
   get held(): number {
     return this.#held.size + this.#returned.length;
+  }
+
+  /** The delivery of a job that is in our hands, held or under way. O(deliveries of the pool). */
+  find(jobId: string): { readonly priority: Priority; readonly forMs: number } | null {
+    for (const { messageId, queue, receivedMs } of this.#counted) {
+      if (messageId !== jobId) continue;
+      const priority = queue === jobQueue(this.pool, 'batch') ? 'batch' : 'interactive';
+      return { priority, forMs: Math.round(this.#deps.clock.monotonicMs() - receivedMs) };
+    }
+    return null;
   }
 
   hold(arrival: Arrival): void {
@@ -153,7 +165,8 @@ export class PoolIntake implements WaitingRoom {
       asked: 0,
     };
     if (this.#state === 'paused') this.#handBack([arrival]);
-    else if (this.#state === 'full') this.#held.push(arrival);
+    // A suspect goes on also without a slot: others wait for its end, it may have been locked, and the line holds it if not.
+    else if (this.#state === 'full' && !this.#deps.suspects.isWatched(delivery)) this.#held.push(arrival);
     else this.#deps.line.offer(arrival);
   }
 
@@ -241,6 +254,7 @@ export class PoolIntake implements WaitingRoom {
 
   #handBack(arrivals: readonly Arrival[]): void {
     for (const arrival of arrivals) {
+      this.#deps.seen.note(arrival.delivery.messageId, this.pool, arrival.priority);
       arrival.delivery.requeue();
       this.left(arrival);
       this.#deps.suspects.handedBack(arrival.delivery);

@@ -1,3 +1,4 @@
+import { poolOfJob } from '../contracts/names.ts';
 import type { Directory, ModelVersion } from '../network/types.ts';
 import type { ReserveAnswer, SlotLeases } from '../workers/types.ts';
 import { answered } from './answered.ts';
@@ -43,10 +44,11 @@ export async function reserve(attempts: readonly Attempt[], deps: ReserveDeps): 
 
 function ask(attempts: readonly Attempt[], slots: SlotLeases, isChoosy: boolean): Promise<ReserveAnswer[]> {
   return slots.reserveBatch(
-    attempts.map(({ jobId, attempt, model, resumed }) => ({
+    attempts.map(({ jobId, attempt, job: { constraints }, model, resumed }) => ({
       jobId,
       attempt,
-      pool: model.model,
+      // A fallback keeps the constraint.
+      pool: poolOfJob({ model: model.model, constraints }),
       tried: isChoosy ? (resumed?.tried ?? []) : [],
     })),
   );

@@ -1,10 +1,11 @@
 import type { Broker, Delivery, Publisher } from '../broker/types.ts';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
-import { QUEUE } from '../contracts/names.ts';
-import { refusal, StoreError } from '../errors.ts';
+import { nodeUser, QUEUE } from '../contracts/names.ts';
+import { type Code, refusal, StoreError } from '../errors.ts';
 import type { Settlements } from '../ledger/types.ts';
-import type { Directory } from '../network/types.ts';
+import type { NodeHealth } from '../network/health.ts';
+import type { Directory, StrikeKind } from '../network/types.ts';
 import type { Log, Metrics, Service, Stage } from '../ops/types.ts';
 import type { EventDocument, TraceSink } from '../traces/types.ts';
 import type { SlotLeases } from '../workers/types.ts';
@@ -41,6 +42,7 @@ export interface ResultLineDeps {
   readonly slots: SlotLeases;
   readonly settlements: Settlements;
   readonly failures: FailureOwner;
+  readonly health: Pick<NodeHealth, 'strike'>;
   readonly traces: TraceSink;
   readonly replier: Replier;
   readonly stages: StageRunner;
@@ -50,6 +52,15 @@ export interface ResultLineDeps {
 
 /** How long freeing the slots is tried while Redis is away, in milliseconds. */
 const RELEASE_MS_MAX = 2_000;
+
+/** Faults of a result that are its node's own, by what the broker says who sent it. */
+const BLAME: ReadonlyMap<Code, StrikeKind> = new Map([
+  ['TG_RESULT_SENDER', 'forged'],
+  ['TG_RESULT_SIGNATURE', 'forged'],
+  ['TG_RESULT_INVALID', 'bad_result'],
+  ['TG_RESULT_CONFLICT', 'bad_result'],
+  ['TG_RESULT_USAGE', 'bad_result'],
+]);
 
 /** What a batch of results came to, gathered on the way. */
 interface Batch {
@@ -156,7 +167,10 @@ export class ResultLine implements Service {
       verify(batch.deliveries, this.#deps),
     );
     batch.refused.push(...off);
-    for (const one of off) this.#deps.metrics.resultRefused(one.refusal.code);
+    for (const { delivery, refusal: why, job } of off) {
+      this.#deps.metrics.resultRefused(why.code);
+      this.#blame(delivery, why.code, job);
+    }
     return on;
   }
 
@@ -181,12 +195,25 @@ export class ResultLine implements Service {
         batch.idle.push(...off);
       }
     }
-    for (const { code } of batch.idle) this.#deps.metrics.resultRefused(code);
-    for (const { isFirst, isCapped, job, decision } of settled) {
+    for (const { code, verified: one } of batch.idle) {
+      this.#deps.metrics.resultRefused(code);
+      this.#blame(one.delivery, code, one.result.job);
+    }
+    for (const { isFirst, isCapped, job, decision, verified: one } of settled) {
       if (isFirst && decision === null) this.#deps.metrics.ended(job.state);
-      if (isFirst && isCapped) this.#deps.metrics.resultRefused('TG_RESULT_USAGE');
+      if (!isFirst || !isCapped) continue;
+      this.#deps.metrics.resultRefused('TG_RESULT_USAGE');
+      this.#blame(one.delivery, 'TG_RESULT_USAGE', job.jobId);
     }
     return settled;
+  }
+
+  /** Holds against the sender what only a faulty or a lying node does; whoever is late is not. */
+  #blame({ userId }: Delivery, code: Code, jobId: string | null): void {
+    const kind = BLAME.get(code);
+    const prefix = nodeUser('');
+    if (kind === undefined || userId === null || !userId.startsWith(prefix)) return;
+    this.#deps.health.strike(userId.slice(prefix.length), kind, jobId);
   }
 
   /** The slot of a late or stale result was freed by whoever ended that attempt. */

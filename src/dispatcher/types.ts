@@ -39,6 +39,8 @@ export interface Arrival {
   readonly isPoison: boolean;
   /** True once the directory was read again for it: what it does not know now, it does not know. Written by the line only. */
   isRefreshed: boolean;
+  /** Set once its pool was asked for: one that is not open now will not be. Written by admission only. */
+  hasAskedForPool?: true;
   /** How often a duplicate waited for the trace of its finished twin. Written by the line only. */
   asked: number;
 }
@@ -51,6 +53,8 @@ export interface Known {
   readonly publisher: Publisher;
   /** Null only if there is no such model. */
   readonly model: ModelVersion | null;
+  /** Whose slots it needs: its model's, under its constraint. */
+  readonly pool: string;
   readonly identity: JobIdentity;
 }
 

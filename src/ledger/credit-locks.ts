@@ -74,6 +74,7 @@ export class CreditLocksPg implements CreditLocks {
           batch.map((request) => request.attemptsMax),
           batch.map((request) => request.node),
           batch.map((request) => request.session),
+          batch.map((request) => request.poolSuffix ?? null),
           this.#config.startWindowMs,
           this.#config.deadlineGraceMs,
         ]);

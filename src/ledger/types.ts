@@ -27,6 +27,8 @@ export interface LockRequest extends JobIdentity {
   readonly attemptsMax: number;
   readonly node: string;
   readonly session: number;
+  /** What its constraint adds to a model's name to make the pool's; null or absent: nothing. */
+  readonly poolSuffix?: string | null;
 }
 
 /** What PostgreSQL says of a job that has a row. `startMs` is what is left of the start window, 0 when it is over. */

@@ -38,7 +38,7 @@ export const STAGES = [
 export type Stage = (typeof STAGES)[number];
 
 /** What the owner of maintenance does periodically; label values. */
-export const MAINTENANCE_TASKS = ['partitions'] as const;
+export const MAINTENANCE_TASKS = ['partitions', 'strikes'] as const;
 export type MaintenanceTaskName = (typeof MAINTENANCE_TASKS)[number];
 
 /**

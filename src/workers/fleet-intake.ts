@@ -13,6 +13,10 @@ export interface RegisteredNode {
   readonly publicKey: Buffer;
   readonly models: ReadonlySet<string>;
   readonly lifecycle: 'probation' | 'active' | 'retired';
+  /** The pools of one of its models that its record lets it serve: the model's own and those whose constraint it meets. */
+  readonly poolsOf: (model: string) => readonly string[];
+  /** New jobs for it now: as it likes, one at a time, or none. What it runs goes on. */
+  readonly admission: 'open' | 'trickle' | 'closed';
 }
 
 /** A fleet message that was refused: `node` as it says (null if it cannot be read), `userId` as the broker proved. */
@@ -46,6 +50,9 @@ interface TurnedAway {
   readonly fault: Refusal;
   readonly node: string | null;
 }
+
+/** Slots that count of a node whose trust comes back. */
+const TRICKLE_SLOTS = 1;
 
 const parse = parserOf(FleetMessage);
 /** What precedes the raw key in its DER form. Source: RFC 8410. */
@@ -120,7 +127,11 @@ export class FleetIntake {
     if (message.kind === 'hello' && !isSigned(message, registered.publicKey)) {
       return { outcome: 'signature', fault: refusal('TG_FLEET_SIGNATURE', 'signature'), node };
     }
-    return { message, pools: message.pools.filter((pool) => registered.models.has(pool)) };
+    if (registered.admission === 'closed') return { message, pools: [] };
+    const models = message.pools.filter((model) => registered.models.has(model));
+    const pools = models.flatMap((model) => registered.poolsOf(model));
+    if (registered.admission === 'open') return { message, pools };
+    return { message: { ...message, slots_total: Math.min(message.slots_total, TRICKLE_SLOTS) }, pools };
   }
 
   async #apply(message: FleetMessage, pools: string[], userId: string | null): Promise<FleetIntakeOutcome> {

@@ -18,6 +18,7 @@ export const SCRIPTS = [
   'suspect',
   'read-state',
   'read-workers',
+  'read-nodes',
   'read-leases',
   'read-progress',
 ] as const;

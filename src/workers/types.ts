@@ -96,6 +96,22 @@ export interface LiveWorker {
   readonly heartbeatAgeMs: number;
 }
 
+/** The worker of a node as one pool sees it. `state` is `none` where no worker is known, `lost` where it fell silent. */
+export interface WorkerSight {
+  readonly state: 'live' | 'draining' | 'gone' | 'lost' | 'none';
+  /** Whether it says that it serves the pool's model, and its node's record lets it. */
+  readonly isOffering: boolean;
+  readonly slotsTotal: number;
+  readonly slotsInUse: number;
+  readonly slotsFree: number;
+}
+
+/** Looks at single workers, for whoever explains why a job waits. Throws StoreError when Redis is away. */
+export interface FleetSights {
+  /** The workers of `nodes` as `pool` sees them, in order. One call to Redis per cell and 1,000 nodes. */
+  sights(nodes: readonly string[], pool: string): Promise<WorkerSight[]>;
+}
+
 /**
  * A worker's slots counted twice, for the audit: `leases` (what its slots in use are counted from) must equal `leasesFound` (those
  * that name this session), and `slotsFree` (what its pools show) must be `slotsTotal - leases - unleased`, at least 0, or 0 when it

@@ -21,6 +21,7 @@ function record(overrides: Partial<JobRecord> = {}): JobRecord {
     namespace: 'acme/prod',
     publisher: 'web',
     model: 'llama-3.1-8b-instruct',
+    poolSuffix: null,
     modelVersion: 3,
     modelVersionId: 17,
     inputPriceMicro: 1_000_000n,

@@ -9,6 +9,7 @@ await t.test('without arguments one seed is run for five minutes', async (t) => 
     everyMs: 2_000,
     json: null,
     resume: null,
+    isKept: false,
     isFull: false,
     runsMax: null,
   });

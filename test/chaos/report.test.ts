@@ -24,6 +24,7 @@ const VERDICT: Verdict = {
   quiesceMs: 5,
   replayed: 2,
   ends: { succeeded: 90 },
+  overdue: [],
   examples: [],
 };
 

@@ -10,20 +10,22 @@ t.setTimeout(240_000);
  * The cut of `npm run chaos` that every change has to pass: one coordinator alone, so that each kill is an outage. The seed is one
  * whose first faults are of different kinds.
  */
-await t.test('twenty seconds of faults leave zeros in every column that must be zero', async (t) => {
+await t.test('a quarter of a minute of faults leave zeros in every column that must be zero', async (t) => {
   const stack = await startStack({ environment: {} });
   t.after(() => stack.stop());
   const lines: string[] = [];
   const report = await runChaos(
     stack,
     join(stack.folder, 'chaos'),
-    { seed: 3, minutes: 1 / 3, jobsPerSecond: 30, everyMs: 500 },
+    { seed: 3, minutes: 1 / 4, jobsPerSecond: 30, everyMs: 500 },
     (line) => lines.push(line),
   );
-  t.ok(report.isGood, JSON.stringify({ ...report, recoveries: null, schedule: null, lines }, null, 1));
+  if (!report.isGood)
+    t.comment(JSON.stringify({ ...report, recoveries: null, schedule: null, lines }, null, 1));
+  t.ok(report.isGood);
   const { verdict, faults } = report;
   t.ok(verdict.acknowledged > 200, `${verdict.acknowledged} messages`);
-  t.ok(faults.kills + faults.others >= 3, lines.join('; '));
+  t.ok(faults.kills + faults.others >= 3);
   t.ok(verdict.probes > 2);
   t.equal(report.coordinators, 1);
 });

@@ -1,6 +1,7 @@
 import t from 'tap';
 import type { UnsignedResult } from '../../src/workers/agent/result.ts';
 import type { HandWorker } from '../support/hand-worker.ts';
+import { proxiedWorld } from '../support/proxied-world.ts';
 import { until } from '../support/until.ts';
 import { type World, type WorldOptions, world } from '../support/world.ts';
 
@@ -139,6 +140,42 @@ await t.test('a lost worker costs its jobs one attempt', async (t) => {
   ]);
 });
 
+await t.test('what a node did wrong is held against it, once, and not what nobody could help', async (t) => {
+  const { tollgate, workers } = await handWorld(t, ['n1', 'n2', 'n3']);
+  const [broken, lost, stopping] = workers;
+  if (!broken || !lost || !stopping) throw new Error('three workers were asked for');
+  const codes = new Map([
+    [broken, 'model_error'],
+    [stopping, 'worker_stopped'],
+  ]);
+  const jobs = Array.from({ length: 12 }, () => tries(tollgate, 5));
+  for (const job of jobs) await tollgate.send(job);
+  for (const job of jobs) await attempt(workers, job.id, 1);
+  for (const [worker, code] of codes)
+    for (const held of worker.held.slice()) await worker.finish(held, failure(code));
+  lost.fallSilent();
+  const strikes = async () =>
+    tollgate.books.sql<{ node: string; kind: string; strikes: number }>(
+      `select node_id as node, kind::text, count(*)::integer as strikes from network.strikes
+        where voided_at is null group by 1, 2 order by 1, 2`,
+    );
+  await until(
+    async () => (await strikes()).some(({ kind }) => kind === 'lost'),
+    'the strike of the lost worker',
+  );
+  const found = await strikes();
+  t.match(
+    found.find(({ node, kind }) => node === 'n2' && kind === 'lost'),
+    { strikes: 1 },
+    'one for the worker, not one for each of its jobs',
+  );
+  t.ok(found.some(({ node, kind }) => node === 'n1' && kind === 'error'));
+  t.notOk(
+    found.some(({ node }) => node === 'n3'),
+    'to stop is no fault',
+  );
+});
+
 await t.test('the same failed result again changes nothing', async (t) => {
   const { tollgate, workers } = await handWorld(t, ['n1', 'n2']);
   const job = tries(tollgate, 3);
@@ -250,4 +287,28 @@ await t.test('without a fallback the node that failed is asked again', async (t)
   const second = await attempt(workers, job.id, 2);
   await second.worker.finish(second.held);
   t.equal((await tollgate.reply(job.id)).state, 'succeeded');
+});
+
+await t.test('an attempt whose input is not in MongoDB yet waits, and uses no try', async (t) => {
+  const { tollgate, links } = await proxiedWorld(t, { workers: 0 });
+  await tollgate.addNode('n1');
+  const worker = await tollgate.startHandWorker('n1', 4);
+  links.mongo.cut();
+  await until(
+    async () => (await tollgate.metric('tollgate_dependency_up', { name: 'mongodb' })) === 0,
+    'the outage to be noticed',
+  );
+  const job = tries(tollgate, 2);
+  await tollgate.send(job);
+  await worker.finish(await worker.dispatched(job.id), failure('model_error'));
+  await until(async () => (await tollgate.books.job(job.id))?.attempt === 2, 'the fence to move');
+  links.mongo.heal();
+  const { held } = await attempt([worker], job.id, 2);
+  await worker.finish(held);
+  t.equal((await tollgate.reply(job.id)).state, 'succeeded');
+  t.match(await tollgate.books.job(job.id), { attempt: 2 });
+  await until(
+    async () => (await tollgate.books.traces('attempts', job.id)).length === 2,
+    'the spool to drain',
+  );
 });

@@ -95,7 +95,10 @@ export class Target {
       state: () => Promise.resolve('ready'),
     };
     this.#intake = new FleetIntake(
-      (id) => directory.node(id),
+      (id) => {
+        const node = directory.node(id);
+        return node && { ...node, poolsOf: (model) => [model], admission: 'open' };
+      },
       registry,
       { fleetMessage: () => undefined },
       {
@@ -124,6 +127,8 @@ export class Target {
       if (fault !== null) return { kind: 'accepted', fault: `the arbiter is asked to remember it: ${fault}` };
       return { kind: 'refused', refusal: why, isRemembered: true };
     }
+    // A job that opens its pool is neither in nor out yet: the pool is opened and it is asked again.
+    if (admission.kind === 'unopened') return { kind: 'accepted', fault: null };
     const { outcome } = admission;
     if (outcome.kind !== 'refused' && outcome.kind !== 'dead') throw new Error(`admit said ${outcome.kind}`);
     // What the sender and the trace would get of it.

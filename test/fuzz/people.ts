@@ -29,6 +29,11 @@ function nodeOf(id: string, lifecycle: Node['lifecycle'], random: Random): Keyed
     publicKey: rawPublicKey(privateKey),
     models: new Set(['small']),
     lifecycle,
+    region: null,
+    vramGb: null,
+    drainByMs: null,
+    ineligibleUntilMs: null,
+    ineligibleReason: null,
     privateKey,
   };
 }

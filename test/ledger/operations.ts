@@ -292,7 +292,7 @@ const lock = fc
         scene.asked.push(...made);
         return {
           run: async ({ locks }) => (await locks.lockBatch(requests)).map(lockText),
-          apply: (state) => model.lockBatch(state, requests, isInWindow),
+          apply: (held) => model.lockBatch(held, requests, isInWindow),
         };
       },
     }),
@@ -479,7 +479,7 @@ const endUnlocked = fc
         scene.asked.push(...made);
         return {
           run: async ({ locks }) => (await locks.endUnlockedBatch(requests)).map(lockText),
-          apply: (state) => model.endUnlockedBatch(state, requests, isInWindow),
+          apply: (held) => model.endUnlockedBatch(held, requests, isInWindow),
         };
       },
     }),
@@ -492,7 +492,7 @@ const lookUp = fc.array(againArb, { minLength: 1, maxLength: 4 }).map(
       const requests = distinct(again.map((one) => againOf(scene, state, one)));
       return {
         run: async ({ locks }) => (await locks.lookUpBatch(requests)).map(lockText),
-        apply: (state) => model.lookUpBatch(state, requests),
+        apply: (held) => model.lookUpBatch(held, requests),
       };
     },
   }),

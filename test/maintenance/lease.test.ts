@@ -2,7 +2,7 @@ import t from 'tap';
 import { Lease } from '../../src/maintenance/lease.ts';
 import { Database } from '../../src/postgres/database.ts';
 import { makePartitions } from '../../src/postgres/schema-keeper.ts';
-import { databaseOptions, quietLog, testLedger } from '../support/ledger.ts';
+import { databaseOptions, quietLog, type TestLedger, testLedger } from '../support/ledger.ts';
 import { until } from '../support/until.ts';
 
 const TTL_MS = 60_000;
@@ -59,7 +59,7 @@ await t.test('the lease of maintenance', async (t) => {
     const [first, second] = [lease('c1', 'five', 50), lease('c2', 'five')];
     await first.take();
     await until(async () => second.take(), 'the lease to run out');
-    await ledger.sql('drop table jobs.jobs_' + (await lastMonth(ledger.sql)));
+    await ledger.sql('drop table jobs.jobs_' + (await lastMonth(ledger)));
     const before = await partitions();
     await t.rejects(makePartitions(db, { lease: 'five', term: 1n }), { code: 'TG_LEASE_LOST' });
     await t.rejects(makePartitions(db, { lease: 'nobody', term: 1n }), { code: 'TG_LEASE_LOST' });
@@ -93,9 +93,9 @@ await t.test('the lease of maintenance', async (t) => {
 });
 
 /** Suffix of the furthest partition: nothing lives in it yet. */
-async function lastMonth(sql: (text: string) => Promise<unknown[]>): Promise<string> {
-  const [row] = (await sql(
+async function lastMonth(ledger: TestLedger): Promise<string> {
+  const [row] = await ledger.sql<{ month: string }>(
     "select max(right(relname, 6)) as month from pg_class where relname ~ '^jobs_[0-9]{6}$'",
-  )) as { month: string }[];
+  );
   return row?.month ?? '';
 }
