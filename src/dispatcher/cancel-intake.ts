@@ -172,7 +172,8 @@ export class CancelIntake implements Service {
   }
 }
 
-function readCancel(delivery: Delivery, directory: Directory): Read {
+/** Decides what a cancellation is: first who sent it, then the bytes, then the account. No I/O. The first fault wins and names its field. */
+export function readCancel(delivery: Delivery, directory: Directory): Read {
   const sender = identifySender({ delivery, source: 'pool', isPoison: false }, directory);
   if (!sender.ok) {
     const outcome = 'outcome' in sender.no ? sender.no.outcome : null;

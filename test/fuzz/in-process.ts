@@ -4,6 +4,7 @@ import { runInNewContext } from 'node:vm';
 import { digestKeyOf } from '../../src/contracts/canonical.ts';
 import type { FleetMessage } from '../../src/contracts/fleet.ts';
 import { admit } from '../../src/dispatcher/admit.ts';
+import { readCancel } from '../../src/dispatcher/cancel-intake.ts';
 import { refusalEvent } from '../../src/dispatcher/documents.ts';
 import { refusalReply } from '../../src/dispatcher/replies.ts';
 import { refusedResultEvent } from '../../src/dispatcher/result-documents.ts';
@@ -12,10 +13,11 @@ import { CODES, type Refusal } from '../../src/errors.ts';
 import { FleetIntake } from '../../src/workers/fleet-intake.ts';
 import type { FleetRegistry } from '../../src/workers/types.ts';
 import { arrivalOf } from '../dispatcher/samples.ts';
+import { cancelInput } from './cancel-inputs.ts';
 import { FleetInputs } from './fleet-inputs.ts';
 import { deliveryOf, type Input } from './input.ts';
 import { jobInput } from './job-inputs.ts';
-import { admittedFault, fleetFault, jobFault, resultFault } from './oracle.ts';
+import { admittedFault, cancelFault, fleetFault, jobFault, resultFault } from './oracle.ts';
 import { FuzzDirectory } from './people.ts';
 import { Random } from './random.ts';
 import { ResultInputs } from './result-inputs.ts';
@@ -113,6 +115,7 @@ export class Target {
   /** Hands an input to the code that judges its kind. Throws what that code throws. */
   judge(input: Input): Promise<Verdict> {
     if (input.kind === 'job') return Promise.resolve(this.#judgeJob(input));
+    if (input.kind === 'cancel') return Promise.resolve(this.#judgeCancel(input));
     return input.kind === 'result' ? this.#judgeResult(input) : this.#judgeFleet(input);
   }
 
@@ -138,6 +141,12 @@ export class Target {
       refusalEvent(arrival, outcome.refusal, null, 0),
     ]);
     return { kind: 'refused', refusal: outcome.refusal, isRemembered: false };
+  }
+
+  #judgeCancel(input: Input): Verdict {
+    const read = readCancel(deliveryOf(input), this.directory);
+    if (read.kind !== 'wanted') return { kind: 'refused', refusal: read.why, isRemembered: false };
+    return { kind: 'accepted', fault: cancelFault(input, read.wanted.request) };
   }
 
   async #judgeResult(input: Input): Promise<Verdict> {
@@ -211,7 +220,8 @@ export class Inputs {
   make(index: number): Input {
     const random = new Random(this.#seed, index);
     const share = random.next();
-    if (share < 0.55) return jobInput(random, NOW_MS);
+    if (share < 0.5) return jobInput(random, NOW_MS);
+    if (share < 0.55) return cancelInput(random, NOW_MS);
     return share < 0.85 ? this.#results.make(random) : this.#fleet.make(random);
   }
 }

@@ -21,7 +21,7 @@ export type Expectation = 'refused' | 'accepted' | 'open';
 
 /** One message from a stranger. */
 export interface Input {
-  readonly kind: 'job' | 'result' | 'fleet';
+  readonly kind: 'job' | 'cancel' | 'result' | 'fleet';
   /** What was done to a valid message, from a closed list. */
   readonly mutation: string;
   readonly body: Buffer;
@@ -61,8 +61,10 @@ const forget = (): void => undefined;
 /** What the broker would hand over, read by the code that reads real messages. */
 export function deliveryOf(input: Input): Delivery {
   const { envelope, routingKey, body, kind } = input;
-  const exchange = { job: 'jobs', result: 'results', fleet: 'fleet' }[kind];
-  const queue = { job: 'jobs.small.interactive', result: 'results', fleet: 'fleet' }[kind];
+  const exchange = { job: 'jobs', cancel: 'jobs', result: 'results', fleet: 'fleet' }[kind];
+  const queue = { job: 'jobs.small.interactive', cancel: 'jobs.cancel', result: 'results', fleet: 'fleet' }[
+    kind
+  ];
   const properties: Message['properties'] = Object.assign({}, NO_PROPERTIES, envelope);
   const fields = { deliveryTag: 1, redelivered: false, exchange, routingKey, consumerTag: 'fuzz' };
   return new AmqpDelivery(queue, { content: body, fields, properties }, new Answers(forget), 0);

@@ -84,7 +84,8 @@ function changed(sound: Sound, change: Partial<Job>): Sound {
   return { ...sound, job: { ...sound.job, ...change } };
 }
 
-const UUID_FORMS: readonly ((id: string) => string)[] = [
+/** Other ways to write a UUIDv7, and other UUIDs. */
+export const UUID_FORMS: readonly ((id: string) => string)[] = [
   (id) => id.toUpperCase(),
   (id) => id.replaceAll('-', ''),
   (id) => `{${id}}`,
@@ -101,7 +102,7 @@ const UUID_FORMS: readonly ((id: string) => string)[] = [
 ];
 
 /** An entry of `x-death` as RabbitMQ writes it, and what a client could write in its place. */
-function deaths(random: Random, routingKey: string): unknown {
+export function deaths(random: Random, routingKey: string): unknown {
   const good = { reason: 'expired', queue: 'jobs.small.interactive', 'routing-keys': [routingKey], count: 1 };
   return random.pick<unknown>([
     [good],
@@ -139,6 +140,43 @@ const TRACEPARENTS: readonly unknown[] = [
   '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0\0',
 ];
 
+/** Names that are no publisher's. */
+export const STRANGERS: readonly string[] = [
+  'p-',
+  'p-ghost',
+  'P-web',
+  'web',
+  'n-n1',
+  'guest',
+  '',
+  'p-web ',
+  'p-web\0',
+  'p-constructor',
+  'p-__proto__',
+  'p-toString',
+  'p-p-web',
+  ' p-web',
+];
+
+/** Queues that are not publisher `web`'s, or that PostgreSQL could not keep. */
+export const FOREIGN_REPLY_QUEUES: readonly string[] = [
+  '',
+  'reply.',
+  'reply.p-we',
+  'reply.p-webx',
+  'reply.p-rival',
+  'reply.p-web-x',
+  'REPLY.p-web',
+  ' reply.p-web',
+  'results',
+  'node.n1',
+  'amq.rabbitmq.reply-to',
+  'amq.gen-x',
+  'jobs.small.interactive',
+  'reply.p-web.\0',
+  'reply.p-web.a\0b',
+];
+
 /** Faults of a job beside its bytes: who sends it, what the envelope says, what names and limits it uses. */
 const JOB_FAULTS: Readonly<
   Record<string, { readonly weight: number; readonly make: (random: Random, sound: Sound) => Fault }>
@@ -154,22 +192,7 @@ const JOB_FAULTS: Readonly<
   'user_id of nobody': {
     weight: 3,
     make: (random, { envelope }) => {
-      const userId = random.pick([
-        'p-',
-        'p-ghost',
-        'P-web',
-        'web',
-        'n-n1',
-        'guest',
-        '',
-        'p-web ',
-        'p-web\0',
-        'p-constructor',
-        'p-__proto__',
-        'p-toString',
-        'p-p-web',
-        ' p-web',
-      ]);
+      const userId = random.pick(STRANGERS);
       return {
         envelope: { ...envelope, userId, replyTo: `reply.${userId}` },
         expects: 'refused',
@@ -251,23 +274,7 @@ const JOB_FAULTS: Readonly<
   'foreign reply_to': {
     weight: 3,
     make: (random, { envelope }) => {
-      const replyTo = random.pick([
-        '',
-        'reply.',
-        'reply.p-we',
-        'reply.p-webx',
-        'reply.p-rival',
-        'reply.p-web-x',
-        'REPLY.p-web',
-        ' reply.p-web',
-        'results',
-        'node.n1',
-        'amq.rabbitmq.reply-to',
-        'amq.gen-x',
-        'jobs.small.interactive',
-        'reply.p-web.\0',
-        'reply.p-web.a\0b',
-      ]);
+      const replyTo = random.pick(FOREIGN_REPLY_QUEUES);
       return { envelope: { ...envelope, replyTo }, expects: 'refused', code: 'TG_REPLY_TO_FOREIGN' };
     },
   },

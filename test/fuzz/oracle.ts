@@ -3,6 +3,7 @@ import type { Known } from '../../src/dispatcher/types.ts';
 import type { FleetMessage } from '../../src/contracts/fleet.ts';
 import type { ResultMessage } from '../../src/contracts/result.ts';
 import { flushBytes, helloBytes } from '../../src/contracts/signed-bytes.ts';
+import type { CancelRequest } from '../../src/ledger/types.ts';
 import type { Node } from '../../src/network/types.ts';
 import type { Input } from './input.ts';
 
@@ -149,6 +150,20 @@ function identityFault(identity: Known['identity']): string | null {
 export function admittedFault(input: Input, known: Known): string | null {
   if (known.model?.model !== 'small' || known.job.model !== 'small') return 'the model';
   return jobFault(input, known) ?? limitsFault(at(treeOf(input.body), 'limits'));
+}
+
+/** What is wrong with a cancellation that PostgreSQL is asked for. */
+export function cancelFault({ body, envelope }: Input, request: CancelRequest): string | null {
+  const bytes = bytesFault(body);
+  if (bytes !== null) return bytes;
+  const said = treeOf(body);
+  if (envelope.userId !== 'p-web' || request.publisherId !== 5)
+    return 'the sender may not speak for the account';
+  if (at(said, 'account') !== 'acme' || at(said, 'namespace') !== 'acme/prod') return 'the account';
+  if (request.accountId !== 1 || request.namespaceId !== 3) return 'the ids of the account';
+  const id = at(said, 'id');
+  if (typeof id !== 'string' || !UUID_V7.test(id) || id !== request.jobId) return 'the id';
+  return keysFault(said, ['v', 'id', 'account', 'namespace']);
 }
 
 /** What a result claims under its digest; a text counts as the bytes that travel. */

@@ -9,6 +9,7 @@ import { quietLog } from '../support/ledger.ts';
 import type { Teardown } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 import { type World, world } from '../support/world.ts';
+import { cancelInput } from './cancel-inputs.ts';
 import { FleetInputs } from './fleet-inputs.ts';
 import { findingOf, Target, type Verdict } from './in-process.ts';
 import type { Input } from './input.ts';
@@ -56,7 +57,7 @@ const UNANSWERED: ReadonlySet<string> = new Set([
 /** Reply queues that somebody reads. */
 const READ_QUEUES: ReadonlySet<string> = new Set(['reply.p-web', 'reply.p-idle', 'reply.p-rival']);
 /** A share of each kind. Only part of what is made can be sent by a broker user, so more is made. */
-const SHARES = { job: 0.55, result: 0.3, fleet: 0.15 };
+const SHARES = { job: 0.5, cancel: 0.05, result: 0.3, fleet: 0.15 };
 const SETTLE_MS_MAX = 60_000;
 const FINDINGS_MAX = 20;
 
@@ -140,16 +141,17 @@ class RealFuzz {
     const fleet = new FleetInputs(this.#random, this.#directory, nowMs);
     const makers: Readonly<Record<Input['kind'], (random: Random) => Input>> = {
       job: (random) => jobInput(random, nowMs),
+      cancel: (random) => cancelInput(random, nowMs),
       result: (random) => this.#spoil(random, held),
       fleet: (random) => fleet.make(random),
     };
-    for (const kind of ['job', 'result', 'fleet'] as const) {
+    for (const kind of ['job', 'cancel', 'result', 'fleet'] as const) {
       const wanted = Math.round(count * SHARES[kind]);
       for (let found = 0; found < wanted; ) {
         const input = makers[kind](this.#random);
         if (!this.#strangers.canSend(input)) continue;
         const verdict = await target.judge(input);
-        if (kind !== 'job' && !mustBeRefused(input, verdict)) continue;
+        if (!isForeseeable(input, verdict)) continue;
         found += 1;
         const contradiction = findingOf(input, verdict);
         if (contradiction !== null) this.#find(input, `${contradiction.what}: ${contradiction.detail}`);
@@ -234,7 +236,8 @@ class RealFuzz {
     );
     let answered = 0;
     for (const one of answerable) {
-      const expected = codeOf(one.verdict) ?? 'succeeded';
+      const isJob = one.input.kind === 'job';
+      const expected = codeOf(one.verdict) ?? (isJob ? 'succeeded' : 'TG_JOB_CANCELLED');
       const heard = this.#answersTo(one);
       if (heard.length > 0 && heard.every((code) => code === expected)) answered += 1;
       else this.#find(one.input, `expected ${expected}, heard ${heard.join() || 'nothing'}`);
@@ -249,7 +252,7 @@ class RealFuzz {
   }
 
   async #judgeLetters(): Promise<void> {
-    const expected = this.#sent.filter(({ input, verdict }) => input.kind === 'job' && isDead(verdict));
+    const expected = this.#sent.filter(({ input, verdict }) => isClients(input) && isDead(verdict));
     const isThere = ({ input, verdict }: Sent) =>
       this.#letters.some(({ body, reason }) => reason === codeOf(verdict) && body.equals(input.body));
     await until(() => expected.every(isThere), 'all dead letters', { timeoutMs: 10_000 }).catch(
@@ -300,8 +303,8 @@ class RealFuzz {
     const mayHaveTransfer = new Set(this.#heldIds);
     for (const { input, verdict } of this.#sent) {
       const id = input.envelope.messageId ?? '';
-      if (input.kind !== 'job') continue;
-      if (verdict.kind === 'accepted') mayHaveTransfer.add(id);
+      if (!isClients(input)) continue;
+      if (verdict.kind === 'accepted' && input.kind === 'job') mayHaveTransfer.add(id);
       if (verdict.kind === 'accepted' || verdict.isRemembered) mayHaveRow.add(id);
     }
     const { books, client } = this.#world;
@@ -380,19 +383,27 @@ function codeOf(verdict: Verdict): string | null {
   return verdict.kind === 'refused' ? verdict.refusal.code : null;
 }
 
-/** A result or fleet message that the real coordinator has to refuse by itself, whatever the ledger says. */
-function mustBeRefused(input: Input, verdict: Verdict): boolean {
-  if (verdict.kind !== 'refused') return input.expects === 'refused';
+/** What the real coordinator does with it is known here: results and fleet messages only where they are refused whatever the ledger says. */
+function isForeseeable({ kind, expects, envelope }: Input, verdict: Verdict): boolean {
+  if (kind === 'job') return true;
+  // A cancellation of another id than it was made for may be of any time.
+  if (verdict.kind !== 'refused')
+    return expects === 'refused' || (kind === 'cancel' && expects === 'accepted');
   // The other nodes of this world have keys of their own.
-  return codeOf(verdict) !== 'TG_FLEET_SIGNATURE' || input.envelope.userId === 'n-n2';
+  return codeOf(verdict) !== 'TG_FLEET_SIGNATURE' || envelope.userId === 'n-n2';
+}
+
+function isClients({ kind }: Input): boolean {
+  return kind === 'job' || kind === 'cancel';
 }
 
 function isDead(verdict: Verdict): boolean {
   return verdict.kind === 'refused' && UNANSWERED.has(verdict.refusal.code);
 }
 
-function isAnswerable({ kind, envelope }: Input, verdict: Verdict): boolean {
-  return kind === 'job' && !isDead(verdict) && READ_QUEUES.has(envelope.replyTo ?? '');
+function isAnswerable(input: Input, verdict: Verdict): boolean {
+  const { envelope } = input;
+  return isClients(input) && !isDead(verdict) && READ_QUEUES.has(envelope.replyTo ?? '');
 }
 
 function countBy<T>(all: readonly T[], keyOf: (one: T) => string): Record<string, number> {

@@ -4,10 +4,11 @@ import type { TestClient } from '../support/client.ts';
 import { passwordOf, type World } from '../support/world.ts';
 import type { Input } from './input.ts';
 
-const EXCHANGES = { job: 'jobs', result: 'results', fleet: 'fleet' } as const;
+const EXCHANGES = { job: 'jobs', cancel: 'jobs', result: 'results', fleet: 'fleet' } as const;
 /** Broker users of the world, by the kind of message that they may send; the first is who sends without saying who it is. */
 const SENDERS = {
   job: ['p-web', 'p-idle', 'p-rival', 'p-ghost'],
+  cancel: ['p-web', 'p-idle', 'p-rival', 'p-ghost'],
   result: ['n-n2', 'n-n1'],
   fleet: ['n-n2', 'n-n1'],
 } as const;
