@@ -204,8 +204,9 @@ class RealFuzz {
   }
 
   #spoil(random: Random, held: readonly HeldDispatch[]): Input {
-    const [one, another] = [random.pick(held), random.pick(held)].map(({ message }) =>
-      this.#holder.result(message),
+    const chosen = random.pick(held);
+    const [one, another] = [chosen, random.pick(held.filter((dispatch) => dispatch !== chosen))].map(
+      ({ message }) => this.#holder.result(message),
     );
     const [other] = this.#directory.keyed;
     if (one === undefined || another === undefined || other === undefined) throw new Error('nothing is held');
