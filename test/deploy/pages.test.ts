@@ -29,8 +29,8 @@ await t.test('the commands of an operator exist', async (t) => {
 await t.test('the settings that are named exist', async (t) => {
   const sections = [...new Set<string>(SETTINGS.map(({ section }) => section))].join('|');
   const setting = new RegExp(`\`((?:${sections})\\.[a-zA-Z]+)\``, 'g');
+  // Some queues are called like settings.
   for (const page of PAGES)
-    // Some queues are called like settings.
     for (const [, path = ''] of read(page).matchAll(setting))
       t.ok(
         Object.values<string>(QUEUE).includes(path) || SETTINGS.some((known) => known.path === path),
