@@ -3,7 +3,7 @@ import type { ConsumerChannel, Consumption, Delivery } from '../src/broker/types
 import { systemClock } from '../src/clock.ts';
 import type { Config } from '../src/config-schema.ts';
 import { digestKeyOf } from '../src/contracts/canonical.ts';
-import { jobQueue, QUEUE } from '../src/contracts/names.ts';
+import { fleetQueue, jobQueue, QUEUE } from '../src/contracts/names.ts';
 import { admit } from '../src/dispatcher/admit.ts';
 import { dispatch } from '../src/dispatcher/dispatch.ts';
 import { requestDocument, routingEntry } from '../src/dispatcher/documents.ts';
@@ -40,6 +40,8 @@ import { MODEL } from './names.ts';
 const LANES = 32;
 /** PostgreSQL connections of each role: more than eight were slower for single transactions. */
 const CONNECTIONS = 8;
+/** The id by which it hears the fleet. */
+const COORDINATOR = 'one-at-a-time';
 
 class OneAtATime {
   readonly #broker: AmqpBroker;
@@ -72,6 +74,7 @@ class OneAtATime {
       url: servers.amqpUrl,
       name: 'bench one at a time',
       bounds: config.broker,
+      setup: (topology) => topology.declareFleet(COORDINATOR),
       log,
       clock,
     });
@@ -90,6 +93,8 @@ class OneAtATime {
     this.#registry = new RedisFleetRegistry(redis, config.fleet, () => true);
     const fleet = new FleetConsumer({
       ...shared,
+      queue: fleetQueue(COORDINATOR),
+      health: config.health,
       broker: this.#broker,
       registry: this.#registry,
       directory: this.#directory,
@@ -129,25 +134,29 @@ class OneAtATime {
       priority: 'interactive',
       room: NO_ROOM,
       parsed: null,
+      jobId: null,
+      resumed: null,
       asked: 0,
       isPoison: false,
       isRefreshed: false,
     };
     const admission = admit(arrival, { directory: this.#directory, digestKey: this.#digestKey });
     if (admission.kind !== 'admitted') throw new Error(`a job was not admitted: ${admission.kind}`);
-    const reserved = await reserve([admission.admitted], this.#slots);
-    const locked = await lock(reserved.on, {
+    const { admitted } = admission;
+    const reserved = await reserve([admitted], { slots: this.#slots, directory: this.#directory });
+    const seats = reserved.on.map((one) => ({ ...one, admitted }));
+    const locked = await lock(seats, {
       locks: this.#locks,
       clock: systemClock,
       metrics: this.#metrics,
     });
     const { publisher } = this.#broker;
-    const sent = await dispatch(locked.on, { publisher, clock: systemClock });
+    const sent = await dispatch(locked.on, { publisher, clock: systemClock, firstTokenMs: 60_000 });
     const [dispatched] = sent.on;
     if (dispatched === undefined) throw new Error('a job was not dispatched');
     const atMs = systemClock.nowMs();
     const routing = routingEntry(dispatched, atMs);
-    await this.#traces.writeRequests([requestDocument(admission.admitted, atMs, routing)]);
+    await this.#traces.writeRequests([requestDocument(admitted, atMs, routing)]);
     delivery.acknowledge();
   }
 

@@ -96,6 +96,7 @@ export function serveEnvironment({ servers, config }: World): Record<string, str
   return {
     TOLLGATE_POSTGRES_URL: config.servers.postgresUrl,
     TOLLGATE_POSTGRES_SETTLER_URL: config.servers.postgresSettlerUrl ?? '',
+    TOLLGATE_POSTGRES_MAINTAINER_URL: config.servers.postgresMaintainerUrl ?? '',
     TOLLGATE_REDIS_URL: servers.redisUrl,
     TOLLGATE_AMQP_URL: servers.amqpUrl,
     TOLLGATE_MONGO_URL: servers.mongoUrl,
@@ -112,6 +113,7 @@ function settingsOf(servers: TestServers, hasStores: boolean): Record<string, st
     ...amqp,
     'servers.postgresUrl': databaseOptions(servers.postgresAdminUrl, 'tollgate_dispatcher').url,
     'servers.postgresSettlerUrl': databaseOptions(servers.postgresAdminUrl, 'tollgate_settler').url,
+    'servers.postgresMaintainerUrl': databaseOptions(servers.postgresAdminUrl, 'tollgate_maintainer').url,
     'servers.redisUrl': servers.redisUrl,
     'servers.mongoUrl': servers.mongoUrl,
     'secrets.digestKey': randomBytes(32).toString('hex'),

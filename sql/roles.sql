@@ -4,8 +4,8 @@
 -- credits; what each may call is granted in the migration that makes the object.
 do $$
 declare
-  v_owners constant text[] := array['identity', 'network', 'jobs', 'credits', 'schema'];
-  v_logins constant text[] := array['dispatcher', 'settler', 'billing', 'operator', 'auditor', 'migrator'];
+  v_owners constant text[] := array['identity', 'network', 'jobs', 'credits', 'schema', 'maintenance', 'workflows'];
+  v_logins constant text[] := array['dispatcher', 'settler', 'billing', 'operator', 'auditor', 'maintainer', 'migrator'];
   v_name text;
 begin
   foreach v_name in array v_owners loop

@@ -11,6 +11,10 @@ const URL_FORMS: Readonly<Partial<Record<ConfigPath, { pattern: RegExp; form: st
     pattern: /^postgres(ql)?:\/\/./,
     form: 'postgres://user:password@host:port/database',
   },
+  'servers.postgresMaintainerUrl': {
+    pattern: /^postgres(ql)?:\/\/./,
+    form: 'postgres://user:password@host:port/database',
+  },
   'servers.postgresAuditorUrl': {
     pattern: /^postgres(ql)?:\/\/./,
     form: 'postgres://user:password@host:port/database',

@@ -19,6 +19,11 @@ export const ConfigSchema = section({
       description:
         'Login of role tollgate_settler; null: postgresUrl with that user name and the same password.',
     }),
+    postgresMaintainerUrl: Type.Union([Type.Null(), Type.String()], {
+      default: null,
+      description:
+        'Login of role tollgate_maintainer; null: postgresUrl with that user name and the same password.',
+    }),
     postgresAuditorUrl: Type.Union([Type.Null(), Type.String()], {
       default: null,
       description:
@@ -101,6 +106,12 @@ export const ConfigSchema = section({
       'How long a stage repeats a call to a server that is away before it hands the batch back.',
     ),
     stageRetryDelayMsMax: int(1_000, 10, 10_000, 'Longest pause between two such calls.'),
+    poolsMax: int(
+      256,
+      0,
+      10_000,
+      'Pools with a constraint that jobs may open, over all models: each is two queues. Beyond it such jobs are refused.',
+    ),
     batchShare: Type.Number({
       default: 0.1,
       minimum: 0,
@@ -146,6 +157,27 @@ export const ConfigSchema = section({
     startWindowMs: int(20_000, 1_000, 300_000, 'From the lock to the moment the worker must have begun.'),
     deadlineGraceMs: int(5_000, 0, 600_000, 'Added to start window and timeout before a job is overdue.'),
     batchRetriesMax: int(5, 0, 20, 'Repeats of a batch after 40P01 or 40001.'),
+    uncountedMax: int(
+      20,
+      0,
+      90,
+      'Attempts of one job that may be given up without using a try: a node that is full, gone or stopping.',
+    ),
+  }),
+  retries: section({
+    delayMsMin: int(
+      250,
+      1,
+      60_000,
+      'Pause before the second retry of a job; doubles with each, half of it random.',
+    ),
+    delayMsMax: int(30_000, 1, 3_600_000, 'Longest such pause.'),
+    firstTokenMs: int(
+      60_000,
+      100,
+      3_600_000,
+      'From the start of an attempt to its first token; then another node is asked.',
+    ),
   }),
   fleet: section({
     heartbeatMs: int(5_000, 100, 60_000, 'How often a worker speaks.'),
@@ -214,6 +246,41 @@ export const ConfigSchema = section({
   sweeps: section({
     everyMs: int(1_000, 50, 60_000, 'Overdue jobs, lost workers, owed replies, expired leases.'),
     batchJobsMax: int(500, 1, 5_000, 'Jobs one sweep step ends at most.'),
+  }),
+  health: section({
+    strikeHalfLifeMs: int(3_600_000, 1_000, 604_800_000, 'A strike counts half as much after this.'),
+    strikeScoreMax: int(
+      5,
+      1,
+      1_000,
+      'A node whose strikes add up to this is ejected: one forgery, or two losses in half an hour.',
+    ),
+    holdMsMin: int(
+      60_000,
+      100,
+      3_600_000,
+      'The first ejection lasts for this; each soon after one for twice as long.',
+    ),
+    holdMsMax: int(3_600_000, 1_000, 86_400_000, 'No ejection is longer.'),
+    trickleMs: int(60_000, 0, 3_600_000, 'After an ejection a node gets one job at a time for this long.'),
+    ejectedPercentMax: int(
+      30,
+      0,
+      100,
+      'Most nodes of a pool that are ejected at once: what all nodes share is no fault of theirs.',
+    ),
+    flushMs: int(200, 10, 60_000, 'Strikes are gathered for this long before they are written.'),
+    pendingMax: int(10_000, 1, 1_000_000, 'Strikes that wait while PostgreSQL is away; the oldest go first.'),
+    strikeKeepDays: int(90, 1, 3_650, 'How long strikes can be looked up.'),
+  }),
+  maintenance: section({
+    leaseTtlMs: int(
+      15_000,
+      500,
+      600_000,
+      'The owner of maintenance is replaced when it has not been heard of for this long.',
+    ),
+    recordDays: int(30, 1, 3_650, 'How long the record of a run is kept.'),
   }),
   directory: section({
     pollMs: int(1_000, 50, 60_000, 'How often the version number is read beside LISTEN.'),

@@ -30,9 +30,14 @@ export const CODES = {
   TG_JOB_UNSUPPORTED: { retryable: false, text: 'this kind of job is not offered yet' },
   TG_JOB_LIMITS: { retryable: false, text: "a limit is beyond the model's" },
   TG_JOB_EXPIRED: { retryable: true, text: 'no worker was free within wait_ms' },
+  TG_JOB_CANCELLED: { retryable: false, text: 'its client cancelled the job' },
+  TG_CANCEL_LATE: { retryable: false, text: 'the job had ended before it could be cancelled' },
   TG_JOB_OUTPUT_EXPIRED: { retryable: false, text: 'the job ended and its output has been deleted' },
   TG_MODEL_UNKNOWN: { retryable: false, text: 'no such model' },
   TG_MODEL_NO_PRICE: { retryable: false, text: 'the model has no price, so it cannot be used' },
+  TG_REGION_UNKNOWN: { retryable: false, text: 'no node is registered in this region' },
+  TG_NO_NODE_FITS: { retryable: false, text: 'no registered node of this model meets the constraint' },
+  TG_POOLS_FULL: { retryable: true, text: 'too many pools with constraints are open' },
   TG_CREDIT_INSUFFICIENT: {
     retryable: true,
     text: 'the account has too little credit for the limits of this job',
@@ -44,9 +49,15 @@ export const CODES = {
 
   // The attempt.
   TG_NODE_UNREACHABLE: { retryable: true, text: "the node's queue is gone" },
+  TG_NODE_FULL: { retryable: true, text: "the node's queue has no room" },
+  TG_START_OVERDUE: { retryable: true, text: 'the worker did not begin within the start window' },
+  TG_FIRST_TOKEN_OVERDUE: { retryable: true, text: 'the worker gave no first token in time' },
   TG_WORKER_LOST: { retryable: true, text: 'the worker stopped answering' },
   TG_JOB_OVERDUE: { retryable: true, text: 'the job did not end before its deadline' },
   TG_WORKER_ERROR: { retryable: true, text: 'the worker reported an error' },
+  TG_WORKER_STOPPED: { retryable: true, text: 'the worker was stopped while it ran the job' },
+  TG_INPUT_REFUSED: { retryable: false, text: 'the model does not take this input' },
+  TG_OUTPUT_TOO_LARGE: { retryable: false, text: 'the answer is larger than a result may be' },
   TG_WORKER_STALE_SESSION: { retryable: true, text: 'the dispatch was for an earlier session of the worker' },
   // Results.
   TG_RESULT_INVALID: { retryable: false, text: 'the result is malformed' },
@@ -70,6 +81,7 @@ export const CODES = {
   TG_STORE_UNAVAILABLE: { retryable: true, text: 'a server did not answer in time' },
   TG_STORE_REJECTED: { retryable: false, text: 'a server refused the request' },
   TG_SCHEMA_MISMATCH: { retryable: false, text: 'the database schema is not the one this version needs' },
+  TG_LEASE_LOST: { retryable: false, text: 'another coordinator has taken this work over' },
   TG_SPOOL_FULL: { retryable: true, text: 'MongoDB is away and the spool queue is full' },
   TG_SETUP_MISSING: { retryable: false, text: 'a server is missing and cannot be installed here' },
   TG_CLI_USAGE: { retryable: false, text: 'the command line is wrong' },

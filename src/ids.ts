@@ -14,8 +14,12 @@ export const UUID_V7_PATTERN = UUID_V7.source;
 
 /** Makes a UUIDv7: 48 bits of milliseconds, then 74 random bits. Source: RFC 9562 §5.7. */
 export function newUuidV7(clock: Clock = systemClock): string {
-  const bytes = randomBytes(16);
-  bytes.writeUIntBE(clock.nowMs(), 0, 6);
+  return uuidV7Of(clock.nowMs(), randomBytes(16));
+}
+
+/** The UUIDv7 of a time and 16 bytes, of which 74 bits are used. Changes `bytes`. */
+export function uuidV7Of(timeMs: number, bytes: Buffer): string {
+  bytes.writeUIntBE(timeMs, 0, 6);
   bytes[6] = 0x70 | ((bytes[6] ?? 0) & 0x0f);
   bytes[8] = 0x80 | ((bytes[8] ?? 0) & 0x3f);
   const hex = bytes.toString('hex');

@@ -10,10 +10,11 @@ import type { Replier } from './dispatcher/replies.ts';
 import type { ResultLine } from './dispatcher/result-line.ts';
 import type { StageRunner } from './dispatcher/stage-runner.ts';
 import type { Sweeps } from './dispatcher/sweeps.ts';
+import type { Maintenance } from './maintenance/maintenance.ts';
 import type { Check, Health } from './ops/health.ts';
 import type { PrometheusMetrics } from './ops/metrics.ts';
 import type { ServiceManager } from './ops/service-manager.ts';
-import type { Dependency, Log } from './ops/types.ts';
+import { type Dependency, type Log, MAINTENANCE_TASKS } from './ops/types.ts';
 import { Watch } from './ops/watch.ts';
 import type { FleetRegistry } from './workers/types.ts';
 
@@ -120,11 +121,12 @@ export function exposeGauges(
     readonly budget: Pick<ByteBudget, 'bytes'>;
     readonly replier: Pick<Replier, 'pending'>;
     readonly sweeps: Pick<Sweeps, 'openAttempts' | 'overdueMs'>;
+    readonly maintenance: Pick<Maintenance, 'isOwner' | 'lastSuccessMs'>;
     readonly backlog: Pick<Backlog, 'queues' | 'waiting'>;
     readonly watch: Pick<Watch, 'isReady' | 'stillMs'>;
   },
 ): void {
-  const { line, results, pools, budget, replier, sweeps, backlog, watch } = parts;
+  const { line, results, pools, budget, replier, sweeps, maintenance, backlog, watch } = parts;
   metrics.watchDependencies(() => dependencies(stores));
   const one = (name: string, help: string, read: () => number) =>
     metrics.gauge(name, help, [], () => [{ labels: {}, value: read() }]);
@@ -148,6 +150,19 @@ export function exposeGauges(
     () => sweeps.overdueMs / MS_PER_S,
   );
   exposePools(metrics, pools, backlog);
+  one('tollgate_maintenance_owner', '1 on the coordinator that does maintenance, else 0.', () =>
+    maintenance.isOwner ? 1 : 0,
+  );
+  metrics.gauge(
+    'tollgate_maintenance_last_success_timestamp_seconds',
+    'When this process last did a task of maintenance well; 0: never.',
+    ['task'],
+    () =>
+      MAINTENANCE_TASKS.map((task) => ({
+        labels: { task },
+        value: (maintenance.lastSuccessMs.get(task) ?? 0) / 1_000,
+      })),
+  );
   one('tollgate_ready', '1 if this process took work at its last look at itself, else 0.', () =>
     watch.isReady ? 1 : 0,
   );

@@ -17,7 +17,13 @@ select p.id, p.state, p.outcome, p.code, p.attempt, p.node, p.session, p.account
        (select a.kind from credits.accounts a where a.id = p.account_id limit 1) as account_kind,
        (select n.account_id from identity.namespaces n where n.id = p.namespace_id limit 1) as namespace_account_id,
        coalesce((select true from identity.publishers i where i.id = p.publisher_id limit 1), false) as has_publisher,
-       v.id as version_id, v.input_price_micro, v.output_price_micro
+       coalesce((select true from network.pools o join network.model_versions w on w.model_id = o.model_id
+                  where w.id = p.model_version_id
+                    and coalesce('~r.' || o.region, '') || coalesce('~v.' || o.vram_gb, '') = p.pool_suffix limit 1),
+                p.pool_suffix is null) as has_pool,
+       v.id as version_id, v.input_price_micro, v.output_price_micro,
+       u.input_price_micro as run_input_price_micro, u.output_price_micro as run_output_price_micro,
+       g.attempts as given_up, g.owed as given_up_owed
   from page p
  cross join moment m
   left join lateral (select t.kind, t.amount_micro, t.debit_account_id from credits.transfers t
@@ -26,4 +32,9 @@ select p.id, p.state, p.outcome, p.code, p.attempt, p.node, p.session, p.account
                       where t.id = p.id and t.phase = 1 limit 1) as r on true
   left join lateral (select i.id, i.input_price_micro, i.output_price_micro from network.model_versions i
                       where i.id = p.model_version_id limit 1) as v on true
+  left join lateral (select i.input_price_micro, i.output_price_micro from network.model_versions i
+                      where i.id = coalesce(p.run_version_id, p.model_version_id) limit 1) as u on true
+  left join lateral (select array_agg(i.attempt order by i.attempt) as attempts,
+                            array_agg(i.attempt order by i.attempt) filter (where i.is_owed) as owed
+                       from jobs.attempts i where i.job_id = p.id) as g on true
  order by p.id;

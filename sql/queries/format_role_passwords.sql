@@ -3,5 +3,5 @@
 select format('alter role %I password %L', rolname, $1::text) as statement
   from pg_roles
  where rolcanlogin and rolname in ('tollgate_dispatcher', 'tollgate_settler', 'tollgate_billing', 'tollgate_operator',
-                                   'tollgate_auditor', 'tollgate_migrator')
+                                   'tollgate_auditor', 'tollgate_maintainer', 'tollgate_migrator')
  order by rolname;

@@ -10,9 +10,12 @@ export interface HttpAnswer {
   readonly contentType?: string;
 }
 
-/** Path → what answers a GET of it. `query` is the part behind `?`. */
+/**
+ * Path → what answers a GET of it. `query` is the part behind `?`. One segment of a path may be `*`: any text but a slash, which is
+ * handed over as it came.
+ */
 export type HttpRoutes = Readonly<
-  Record<string, (query: URLSearchParams) => HttpAnswer | Promise<HttpAnswer>>
+  Record<string, (query: URLSearchParams, segment: string) => HttpAnswer | Promise<HttpAnswer>>
 >;
 
 /** How long an idle connection may stay open, in milliseconds: longer than any scrape interval gains nothing. */
@@ -109,9 +112,20 @@ export class HttpServer implements Service {
 
   async #route(request: IncomingMessage): Promise<HttpAnswer> {
     const [path = '', query = ''] = (request.url ?? '').split('?', 2);
-    const handler = Object.hasOwn(this.#routes, path) ? this.#routes[path] : undefined;
-    if (handler === undefined) return fault(404, 'TG_NOT_FOUND');
+    const found = this.#find(path);
+    if (found === null) return fault(404, 'TG_NOT_FOUND');
     if (request.method !== 'GET' && request.method !== 'HEAD') return fault(405, 'TG_HTTP_METHOD');
-    return handler(new URLSearchParams(query));
+    return found.handler(new URLSearchParams(query), found.segment);
+  }
+
+  #find(path: string): { handler: HttpRoutes[string]; segment: string } | null {
+    for (const [route, handler] of Object.entries(this.#routes)) {
+      if (route === path) return { handler, segment: '' };
+      const [head = '', tail] = route.split('*', 2);
+      if (tail === undefined || !path.startsWith(head) || !path.endsWith(tail)) continue;
+      const segment = path.slice(head.length, path.length - tail.length);
+      if (segment !== '' && !segment.includes('/')) return { handler, segment };
+    }
+    return null;
   }
 }

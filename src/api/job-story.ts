@@ -1,3 +1,4 @@
+import { constraintOf } from '../contracts/names.ts';
 import { CODES } from '../errors.ts';
 import { isUuidV7, uuidV7TimeMs } from '../ids.ts';
 import type { JobRecord } from '../ledger/job-records.ts';
@@ -78,7 +79,18 @@ function parties(record: JobRecord | null, trace: Trace | null): Fact[] {
     ['account', `${source.account ?? '?'}, sent by publisher ${source.publisher ?? '?'}`],
     ['namespace', source.namespace ?? '?'],
     ['model', `${source.model ?? '?'}${version}, ${source.priority}`],
+    ...constraintFact(record?.poolSuffix ?? null),
   ];
+}
+
+function constraintFact(poolSuffix: string | null): Fact[] {
+  if (poolSuffix === null) return [];
+  const { region, vramGbMin } = constraintOf(poolSuffix);
+  const parts = [
+    ...(region === null ? [] : [`region ${region}`]),
+    ...(vramGbMin === null ? [] : [`at least ${vramGbMin} GB of memory`]),
+  ];
+  return [['only', parts.join(', ')]];
 }
 
 /** Why it was refused, expired or failed. */
@@ -112,6 +124,7 @@ function momentsOf(record: JobRecord | null, trace: Trace | null, last: AttemptD
     if (atMs !== null && atMs !== undefined) moments.push({ atMs, what });
   };
   const routing = trace?.request.routing;
+  const later = trace?.routes.slice(-ATTEMPTS_MAX) ?? [];
   const jobId = record?.jobId ?? trace?.job ?? '';
   if (isUuidV7(jobId)) note(uuidV7TimeMs(jobId), 'the client made its id');
   note(trace?.request.receivedAtMs, 'received by a coordinator');
@@ -119,7 +132,10 @@ function momentsOf(record: JobRecord | null, trace: Trace | null, last: AttemptD
   const amount = lockedMicro === undefined ? '' : `: ${credits(lockedMicro)} set aside`;
   note(record?.lockedAtMs ?? routing?.lockedAtMs, `locked${amount}`);
   note(record?.lockCommittedAtMs, 'the lock was committed');
-  if (routing) note(routing.dispatchedAtMs, `dispatched to ${routing.node}, attempt ${routing.attempt}`);
+  for (const { dispatchedAtMs, node, attempt } of [routing, ...later.map((route) => route.routing)].filter(
+    (one) => one !== null && one !== undefined,
+  ))
+    note(dispatchedAtMs, `dispatched to ${node}, attempt ${attempt}`);
   if (record === null) note(last?.endedAtMs, `ended: ${last?.outcome ?? ''}`);
   else note(record.endedAtMs, `ended: ${record.state}`);
   return moments;
@@ -152,22 +168,35 @@ function resolutionOf({ resolution, lockedMicro, chargedMicro }: JobRecord): str
 
 /** The last attempt: where it ran and why there, what it waited for, what it made. */
 function work(trace: Trace | null, last: AttemptDocument | null): Fact[] {
-  const routing = trace?.request.routing ?? null;
+  const route = trace?.routes.at(-1);
+  const routing = route?.routing ?? trace?.request.routing ?? null;
   const told: Fact[] = [];
   if (last) told.push([`attempt ${last.attempt}`, outcomeOf(last)]);
   else if (routing)
     told.push([`attempt ${routing.attempt}`, `on ${routing.node}, session ${routing.session}`]);
   if (routing) told.push(['why there', reasonOf(routing)]);
+  if (route && route.model !== trace?.request.model)
+    told.push(['fallback', `${route.model}, which the job allows`]);
   if (trace) told.push(['waited', waits(trace, last?.result ?? null)]);
   if (last?.result) told.push(['tokens', tokensOf(last.result)]);
   return told;
 }
 
-function outcomeOf({ outcome, node, session, code, result }: AttemptDocument): string {
+function outcomeOf({ outcome, node, session, code, result, decision }: AttemptDocument): string {
   const place = node === '' ? '' : ` on ${node}, session ${session}`;
   const gpu = result?.gpu ? `, ${result.gpu.name} ${result.gpu.vramGb} GB` : '';
   const why = code === null ? '' : ` (${code}${result?.error ? `, worker's code ${result.error.code}` : ''})`;
-  return `${outcome}${why}${place}${gpu}`;
+  return `${outcome}${why}${place}${gpu}${decisionOf(decision)}`;
+}
+
+/** What was decided about a failure, and by whose fault it was. */
+function decisionOf(decision: AttemptDocument['decision']): string {
+  if (decision === null) return '';
+  const fault = decision.class.replaceAll('_', ' ');
+  const uncounted = decision.isCounted ? '' : ', no try used';
+  if (decision.action === 'fail') return `; decided (${fault}): the job ends`;
+  const pause = decision.delayMs ? `after ${count(decision.delayMs)} ms` : 'at once';
+  return `; decided (${fault}${uncounted}): another attempt ${pause}`;
 }
 
 function reasonOf({ isWarm, slotsFree, workersFree }: RoutingEntry): string {

@@ -16,6 +16,7 @@ export const INVARIANTS = {
   'jobs.open_is_held': 'every open job has a lock that is not resolved',
   'jobs.ended_is_resolved': 'every job that ended after a lock has it resolved, the way it ended',
   'jobs.unlocked_is_free': 'no job that was refused or expired in its queue has a transfer',
+  'jobs.attempts_kept': 'every attempt that was given up for a later one has its row',
   'jobs.not_overdue': 'no open job is past its deadline for longer than the sweep needs',
   'jobs.answered': 'no reply is owed for longer than the sweep needs',
   'records.exist':

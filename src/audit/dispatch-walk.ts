@@ -106,9 +106,13 @@ class RunJudge {
   }
 }
 
-/** What PostgreSQL says otherwise of where the attempt ran, or null. Of an earlier attempt its job row no longer speaks. */
+/** What PostgreSQL says otherwise of where the attempt ran, or null. An attempt that was given up has a row of its own. */
 function placeFault(run: WorkLogLine, row: AttemptRow): string | null {
-  if (row.attempt === null || run.attempt < row.attempt) return null;
+  if (row.attempt === null) return null;
+  if (run.attempt < row.attempt) {
+    const isKnown = row.given_up.includes(`${run.attempt} ${run.node} ${run.session}`);
+    return isKnown ? null : 'PostgreSQL knows of no such attempt';
+  }
   if (run.attempt > row.attempt) return `PostgreSQL is at attempt ${row.attempt}`;
   if (run.node === row.node && run.session === Number(row.session)) return null;
   return `PostgreSQL gave it to ${row.node}#${row.session}`;

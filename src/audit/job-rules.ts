@@ -21,6 +21,7 @@ export function jobRules({ sweepGraceMs }: AuditBounds): readonly JobRule[] {
     { id: 'jobs.unlocked_is_free', appliesTo: (job) => !wasLocked(job), fault: freeFault },
     { id: 'credits.lock_amount', appliesTo: wasLocked, fault: lockAmountFault },
     { id: 'credits.charge_amount', appliesTo: hasEndedLock, fault: chargeFault },
+    { id: 'jobs.attempts_kept', appliesTo: wasLocked, fault: attemptsFault },
     { id: 'records.exist', appliesTo: () => true, fault: recordFault },
     {
       id: 'jobs.not_overdue',
@@ -104,9 +105,27 @@ function freeFault(job: JobRow): string | null {
   return `it was never locked (${job.state}) and says ${job.locked_micro} locked, ${job.charged_micro} charged`;
 }
 
+/** Attempt n has n - 1 before it, each with a row of its own. */
+function attemptsFault({ attempt, given_up: givenUp }: JobRow): string | null {
+  const found = (givenUp ?? []).join(' ');
+  const expected = Array.from({ length: attempt - 1 }, (_, i) => i + 1).join(' ');
+  return found === expected
+    ? null
+    : `it is at attempt ${attempt} and the attempts given up before are: ${found || 'none'}`;
+}
+
+/** Prices in micro-credits per 1,000,000 tokens. */
+interface Prices {
+  readonly inputPrice: bigint | null;
+  readonly outputPrice: bigint | null;
+}
+
 /** Tokens times price per 1,000,000 tokens, rounded up once; null where something is missing. */
-function costMicro(job: JobRow, inputTokens: number | null, outputTokens: number | null): bigint | null {
-  const { input_price_micro: inputPrice, output_price_micro: outputPrice } = job;
+function costMicro(
+  { inputPrice, outputPrice }: Prices,
+  inputTokens: number | null,
+  outputTokens: number | null,
+): bigint | null {
   if (inputTokens === null || outputTokens === null || inputPrice === null || outputPrice === null)
     return null;
   return (BigInt(inputTokens) * inputPrice + BigInt(outputTokens) * outputPrice + 999_999n) / 1_000_000n;
@@ -115,7 +134,8 @@ function costMicro(job: JobRow, inputTokens: number | null, outputTokens: number
 function lockAmountFault(job: JobRow): string | null {
   // Without its version there is no price: that is what records.exist says.
   if (job.version_id === null) return null;
-  const expected = costMicro(job, job.input_tokens_max, job.output_tokens_max);
+  const locked = { inputPrice: job.input_price_micro, outputPrice: job.output_price_micro };
+  const expected = costMicro(locked, job.input_tokens_max, job.output_tokens_max);
   if (expected === null) return 'it was locked without a price or without limits';
   if (job.locked_micro !== expected)
     return `its limits cost ${expected} micro-credits and its row says ${job.locked_micro}`;
@@ -132,7 +152,8 @@ function chargeFault(job: JobRow): string | null {
     return `its row says ${charged} micro-credits charged and its resolution moved ${moved}`;
   if (job.state !== 'succeeded') return charged === 0n ? null : `it ended ${job.state} and cost ${charged}`;
   if (job.version_id === null) return null;
-  const cost = costMicro(job, job.input_tokens, job.output_tokens);
+  const ran = { inputPrice: job.run_input_price_micro, outputPrice: job.run_output_price_micro };
+  const cost = costMicro(ran, job.input_tokens, job.output_tokens);
   if (cost === null) return 'it was charged without a price or without a usage';
   const expected = cost < job.locked_micro ? cost : job.locked_micro;
   return charged === expected
@@ -146,6 +167,7 @@ function recordFault(job: JobRow): string | null {
   if (job.namespace_account_id !== job.account_id)
     return `namespace ${job.namespace_id} is of account ${job.namespace_account_id}, not ${job.account_id}`;
   if (!job.has_publisher) return `publisher ${job.publisher_id} is not there`;
+  if (!job.has_pool) return 'its constraint has no pool of its model';
   const isVersionMissing = job.version_id === null && (job.model_version_id !== null || wasLocked(job));
   return isVersionMissing ? `model version ${job.model_version_id} is not there` : null;
 }

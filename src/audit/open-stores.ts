@@ -32,7 +32,11 @@ const SWEEPS_AWAITED = 10;
 export async function openAuditStores(
   config: Config,
   log: Log,
-): Promise<{ readonly stores: AuditStores; readonly close: () => Promise<void> }> {
+): Promise<{
+  readonly stores: AuditStores;
+  readonly database: Database;
+  readonly close: () => Promise<void>;
+}> {
   const { servers, ledger, fleet } = config;
   const database = new Database({ ...ledger, ...servers, connectionsMax: 1, url: auditorUrl(servers) }, log);
   const redis = new FleetRedis(servers, fleet, log);
@@ -57,7 +61,7 @@ export async function openAuditStores(
         queueDepth({ url: servers.amqpUrl, connectTimeoutMs: servers.connectTimeoutMs }, QUEUE.spool),
     },
   };
-  return { stores, close };
+  return { stores, database, close };
 }
 
 /** How long a running system may take for what, by its own settings. */

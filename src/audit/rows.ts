@@ -65,9 +65,17 @@ export interface JobRow {
   readonly account_kind: AccountKind | null;
   readonly namespace_account_id: number | null;
   readonly has_publisher: boolean;
+  /** Also true where the job has no constraint. */
+  readonly has_pool: boolean;
   readonly version_id: number | null;
   readonly input_price_micro: bigint | null;
   readonly output_price_micro: bigint | null;
+  /** Of the version that ran: a fallback's, or the same. */
+  readonly run_input_price_micro: bigint | null;
+  readonly run_output_price_micro: bigint | null;
+  /** Numbers of the attempts that were given up, and of those whose trace is still owed; null where there are none. */
+  readonly given_up: readonly number[] | null;
+  readonly given_up_owed: readonly number[] | null;
 }
 
 /** What PostgreSQL says of one job id; all but `id`, `has_lock` and `is_tracked` are null where it has no job. */
@@ -79,6 +87,8 @@ export interface AttemptRow {
   readonly session: bigint | null;
   readonly has_lock: boolean;
   readonly lock_committed_at_ms: number | null;
+  /** "<attempt> <node> <session>" of each attempt that was given up. */
+  readonly given_up: readonly string[];
   /** Whether the server keeps commit times at all. */
   readonly is_tracked: boolean;
 }

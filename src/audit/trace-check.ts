@@ -45,10 +45,16 @@ export class TraceCheck {
     const requests = jobs
       .filter((job) => job.has_body)
       .map((job) => ({ job: job.id, attempt: 0, ageMs: job.created_ago_ms }));
-    // The sweep writes an attempt's document before it clears the reply that it owes.
-    const attempts = jobs
+    // The sweep writes an attempt's document before it clears the reply, or whatever else, that it owes.
+    const last = jobs
       .filter((job) => hasEndedLock(job) && !job.reply_owed)
       .map((job) => ({ job: job.id, attempt: job.attempt, ageMs: job.ended_ago_ms ?? 0 }));
+    const earlier = jobs.flatMap((job) =>
+      (job.given_up ?? [])
+        .filter((attempt) => !job.given_up_owed?.includes(attempt))
+        .map((attempt) => ({ job: job.id, attempt, ageMs: job.ended_ago_ms ?? 0 })),
+    );
+    const attempts = [...earlier, ...last];
     this.#findings.checked(['traces.requests'], requests.length);
     this.#findings.checked(['traces.attempts'], attempts.length);
     for (const one of await this.#absent([...requests, ...attempts])) {

@@ -1,4 +1,5 @@
 import type { ConsumeMessage } from 'amqplib';
+import { EXCHANGE, SENDER_HEADER } from '../contracts/names.ts';
 import type { Answers } from './answers.ts';
 import type { Delivery } from './types.ts';
 
@@ -35,7 +36,7 @@ export class AmqpDelivery implements Delivery {
   }
 
   get userId(): string | null {
-    return text(this.#message.properties.userId);
+    return text(this.#isMoved ? this.#header(SENDER_HEADER) : this.#message.properties.userId);
   }
 
   get messageId(): string | null {
@@ -72,6 +73,10 @@ export class AmqpDelivery implements Delivery {
     return Array.isArray(keys) ? text(keys[0]) : null;
   }
 
+  get deathExchange(): string | null {
+    return text(this.#lastDeath?.['exchange']);
+  }
+
   get traceparent(): string | null {
     return text(this.#header('traceparent'));
   }
@@ -86,6 +91,14 @@ export class AmqpDelivery implements Delivery {
 
   requeue(): void {
     this.#answers.answer(this.#message.fields.deliveryTag, 'requeue');
+  }
+
+  /** Only coordinators write these two exchanges, so the header is ours; elsewhere it would be a client's claim. */
+  get #isMoved(): boolean {
+    const { exchange } = this.#message.fields;
+    return (
+      exchange === EXCHANGE.moved || (exchange === EXCHANGE.expired && this.deathExchange === EXCHANGE.moved)
+    );
   }
 
   #header(name: string): unknown {

@@ -3,9 +3,11 @@ import pLimit from 'p-limit';
 import type { Config } from '../config-schema.ts';
 import { WAIT_MS_MAX } from '../contracts/job.ts';
 import {
+  CANCEL_KEY,
   controlQueue,
   EXCHANGE,
   FLEET_KEYS,
+  fleetQueue,
   jobKey,
   jobQueue,
   nodeQueue,
@@ -50,6 +52,8 @@ const EXPIRING = {
 /** A heartbeat older than what makes a worker lost tells nothing. */
 const FLEET_TTL_MS = 15_000;
 const FLEET_LENGTH_MAX = 100_000;
+/** A coordinator that is gone for so long comes back, if ever, as a new one with a queue of its own. */
+const FLEET_UNUSED_MS = 60_000;
 
 /** A control message is a hint to look at the records; a worker that was away asks anew. */
 const CONTROL_TTL_MS = 60_000;
@@ -87,20 +91,35 @@ export function coreDeclarations(bounds: QueueBounds): Declaration[] {
     quorum(QUEUE.unroutable, { ...bounded, ...EXPIRING }),
     bind(QUEUE.unroutable, EXCHANGE.unroutable, ''),
     exchange(EXCHANGE.jobs, 'direct', { 'alternate-exchange': EXCHANGE.unroutable }),
+    quorum(QUEUE.cancel, bounded),
+    bind(QUEUE.cancel, EXCHANGE.jobs, CANCEL_KEY),
+    exchange(EXCHANGE.retry, 'direct'),
+    exchange(EXCHANGE.moved, 'direct'),
     exchange(EXCHANGE.dispatch, 'direct'),
     exchange(EXCHANGE.control, 'direct'),
     exchange(EXCHANGE.results, 'direct'),
     quorum(QUEUE.results, bounded),
     bind(QUEUE.results, EXCHANGE.results, RESULT_KEY),
     exchange(EXCHANGE.fleet, 'direct'),
-    classic(QUEUE.fleet, {
+    quorum(QUEUE.spool, { 'x-overflow': 'reject-publish', 'x-max-length-bytes': bounds.spoolBytesMax }),
+    quorum(QUEUE.dead, { 'x-overflow': 'drop-head', 'x-max-length-bytes': bounds.deadBytesMax }),
+  ];
+}
+
+/**
+ * The ears of one coordinator. With one queue for all, the broker would deal the heartbeats out, and a coordinator that stands
+ * still would keep its share until its connection is given up: live workers would pass for lost. Source: docs/decisions/0007.
+ */
+export function fleetDeclarations(coordinator: string): Declaration[] {
+  const queue = fleetQueue(coordinator);
+  return [
+    classic(queue, {
       'x-message-ttl': FLEET_TTL_MS,
       'x-max-length': FLEET_LENGTH_MAX,
       'x-overflow': 'drop-head',
+      'x-expires': FLEET_UNUSED_MS,
     }),
-    ...FLEET_KEYS.map((key) => bind(QUEUE.fleet, EXCHANGE.fleet, key)),
-    quorum(QUEUE.spool, { 'x-overflow': 'reject-publish', 'x-max-length-bytes': bounds.spoolBytesMax }),
-    quorum(QUEUE.dead, { 'x-overflow': 'drop-head', 'x-max-length-bytes': bounds.deadBytesMax }),
+    ...FLEET_KEYS.map((key) => bind(queue, EXCHANGE.fleet, key)),
   ];
 }
 
@@ -116,6 +135,8 @@ export function poolDeclarations(pool: string, bounds: QueueBounds): Declaration
   return PRIORITIES.flatMap((priority) => [
     waiting(priority),
     bind(jobQueue(pool, priority), EXCHANGE.jobs, jobKey(pool, priority)),
+    bind(jobQueue(pool, priority), EXCHANGE.retry, jobKey(pool, priority)),
+    bind(jobQueue(pool, priority), EXCHANGE.moved, jobKey(pool, priority)),
   ]);
 }
 
@@ -185,6 +206,11 @@ export class Topology {
   /** Everything that exists once. Rejects with `TG_STORE_REJECTED` where something exists with other arguments. */
   declareCore(): Promise<void> {
     return this.#declare('core', coreDeclarations(this.#bounds));
+  }
+
+  /** The queue in which coordinator `coordinator` hears the fleet. Idempotent and cheap when known; rejects as `declareCore`. */
+  declareFleet(coordinator: string): Promise<void> {
+    return this.#declare(`fleet ${coordinator}`, fleetDeclarations(coordinator));
   }
 
   /** The queues of `pool`, bound to `jobs`. Idempotent and cheap when known; rejects as `declareCore` does. */

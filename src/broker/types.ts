@@ -35,7 +35,10 @@ export interface Delivery {
   readonly queue: string;
   readonly body: Buffer;
   readonly redelivered: boolean;
-  /** `user_id`, checked by the broker when present; null when the sender left it out. */
+  /**
+   * `user_id`, checked by the broker when present; null when the sender left it out. Of a job that a coordinator moved to its
+   * pool's queue: the one that it came with.
+   */
   readonly userId: string | null;
   readonly messageId: string | null;
   readonly correlationId: string | null;
@@ -51,6 +54,8 @@ export interface Delivery {
   readonly deathReason: string | null;
   /** First routing key of the same entry: what it had when it died, or null. */
   readonly deathRoutingKey: string | null;
+  /** Exchange of the same entry: by which it had come to the queue where it died, or null. */
+  readonly deathExchange: string | null;
   readonly traceparent: string | null;
   /** Monotonic time of receipt, for the time spent in our hands. */
   readonly receivedMs: number;

@@ -1,10 +1,13 @@
 import type { Command } from 'commander';
+import { snakeCase } from '../api/snake-case.ts';
+import type { Repair } from '../audit/repairs.ts';
 import type { AuditReport, InvariantReport } from '../audit/types.ts';
 import type { Config } from '../config-schema.ts';
 import { ConfigError } from '../errors.ts';
 import { command, integer, withAction } from './command.ts';
-import { EXIT } from './failure.ts';
-import { snakeCase, table } from './output.ts';
+import type { Database } from '../postgres/database.ts';
+import { EXIT, usageFault } from './failure.ts';
+import { table } from './output.ts';
 
 interface AuditOptions {
   readonly workerLog?: readonly string[];
@@ -13,14 +16,70 @@ interface AuditOptions {
 
 /** `tollgate audit`: every invariant over all stores. */
 export function auditCommand(): Command {
-  const audit = command({
-    name: 'audit',
-    summary: 'check every invariant over all stores and change nothing; exits 1 if one is broken',
-    examples: [
-      'tollgate audit',
-      'tollgate audit --worker-log gpu-1.jsonl --worker-log gpu-2.jsonl --json audit.json',
-    ],
-  })
+  const audit = withEvidence(
+    command({
+      name: 'audit',
+      summary: 'check every invariant over all stores and change nothing; exits 1 if one is broken',
+      examples: [
+        'tollgate audit',
+        'tollgate audit --worker-log gpu-1.jsonl --worker-log gpu-2.jsonl --json audit.json',
+      ],
+    }),
+  );
+  return withAction<AuditOptions>(audit, async ({ options, output, loadConfig }) => {
+    const config = await loadConfig(['servers.redisUrl', 'servers.amqpUrl', 'servers.mongoUrl']);
+    requireDatabase(config);
+    const report = await runOver(config, options, async (found) => found);
+    output.result(snakeCase(report), textOf(report));
+    return report.verdict === 'broken' ? EXIT.failed : EXIT.ok;
+  });
+}
+
+/** `tollgate repair --dry-run`: what would make good what the audit finds. */
+export function repairCommand(): Command {
+  const repair = withEvidence(
+    command({
+      name: 'repair',
+      summary: 'audit, and show what would make good each finding; history is never edited',
+      examples: ['tollgate repair --dry-run', 'tollgate repair --dry-run --json repairs.json'],
+    }).option('--dry-run', 'show only; there is no other way: what is to be done you type yourself'),
+  );
+  return withAction<AuditOptions & { dryRun?: true }>(repair, async ({ options, output, loadConfig }) => {
+    if (!options.dryRun)
+      usageFault(
+        '--dry-run',
+        'is needed: repair shows compensations and makes none; type those you agree with',
+      );
+    const config = await loadConfig(['servers.redisUrl', 'servers.amqpUrl', 'servers.mongoUrl']);
+    requireDatabase(config);
+    const [{ repairsOf }, { JobRecords }, { systemClock }] = await Promise.all([
+      import('../audit/repairs.ts'),
+      import('../ledger/job-records.ts'),
+      import('../clock.ts'),
+    ]);
+    const repairs = await runOver(config, options, (report, database) =>
+      repairsOf(report, new JobRecords(database), systemClock.nowMs()),
+    );
+    output.result(snakeCase({ repairs }), repairs.length === 0 ? 'Nothing to repair.' : repairText(repairs));
+  });
+}
+
+function repairText(repairs: readonly Repair[]): string {
+  return repairs
+    .map(({ invariant, subject, found, what, command: line }) =>
+      [
+        `${invariant}  ${subject}`,
+        `  found: ${found}`,
+        `  ${what}`,
+        ...(line === null ? [] : [`  $ ${line}`]),
+      ].join('\n'),
+    )
+    .join('\n\n');
+}
+
+/** What both commands may be given to judge by. */
+function withEvidence(target: Command): Command {
+  return target
     .option(
       '--worker-log <file>',
       "a worker's own log, to prove that nothing ran before its lock; may be repeated",
@@ -32,13 +91,6 @@ export function auditCommand(): Command {
       integer(0, 3_600_000),
       0,
     );
-  return withAction<AuditOptions>(audit, async ({ options, output, loadConfig }) => {
-    const config = await loadConfig(['servers.redisUrl', 'servers.amqpUrl', 'servers.mongoUrl']);
-    requireDatabase(config);
-    const report = await runOver(config, options);
-    output.result(snakeCase(report), textOf(report));
-    return report.verdict === 'broken' ? EXIT.failed : EXIT.ok;
-  });
 }
 
 function files(path: string, before: readonly string[] = []): readonly string[] {
@@ -52,7 +104,12 @@ function requireDatabase({ servers }: Config): void {
     throw new ConfigError(['servers.postgresAuditorUrl: missing, set TOLLGATE_POSTGRES_AUDITOR_URL']);
 }
 
-async function runOver(config: Config, options: AuditOptions): Promise<AuditReport> {
+/** Runs the audit, and hands what it found to `then` while its connection to PostgreSQL is open. */
+async function runOver<T>(
+  config: Config,
+  options: AuditOptions,
+  then: (report: AuditReport, database: Database) => Promise<T>,
+): Promise<T> {
   const [{ openAuditStores, auditBounds }, { runAudit }, { schemaFault }, { createLog }] = await Promise.all([
     import('../audit/open-stores.ts'),
     import('../audit/run.ts'),
@@ -60,9 +117,10 @@ async function runOver(config: Config, options: AuditOptions): Promise<AuditRepo
     import('../ops/log.ts'),
   ]);
   const { workerLog = [], clockSkewMs } = options;
-  const { stores, close } = await openAuditStores(config, createLog({ level: 'silent' }));
+  const { stores, database, close } = await openAuditStores(config, createLog({ level: 'silent' }));
   try {
-    return await runAudit(stores, { bounds: auditBounds(config), workerLogs: workerLog, clockSkewMs });
+    const bounds = auditBounds(config);
+    return await then(await runAudit(stores, { bounds, workerLogs: workerLog, clockSkewMs }), database);
   } catch (error) {
     throw schemaFault(error);
   } finally {

@@ -10,6 +10,7 @@ const IDLE_PARTS: Parameters<typeof exposeGauges>[2] = {
   pools: { slots: new Map(), intakes: [] },
   budget: { bytes: 0 },
   replier: { pending: 0 },
+  maintenance: { isOwner: false, lastSuccessMs: new Map() },
   sweeps: { openAttempts: 0, overdueMs: 0 },
   backlog: { queues: new Map(), waiting: [] },
   watch: { isReady: false, stillMs: new Map() },
@@ -40,11 +41,15 @@ export function docsCommand(): Command {
 async function schemaFiles(): Promise<[path: string, text: string][]> {
   const [
     { JobMessage, ChatInput },
+    { CancelMessage },
+    { RetryMessage },
     { DispatchMessage, ControlMessage },
     { ResultMessage },
     { FleetMessage },
   ] = await Promise.all([
     import('../contracts/job.ts'),
+    import('../contracts/cancel.ts'),
+    import('../contracts/retry.ts'),
     import('../contracts/dispatch.ts'),
     import('../contracts/result.ts'),
     import('../contracts/fleet.ts'),
@@ -52,6 +57,8 @@ async function schemaFiles(): Promise<[path: string, text: string][]> {
   const schemas = {
     job: JobMessage,
     'chat-input': ChatInput,
+    cancel: CancelMessage,
+    retry: RetryMessage,
     dispatch: DispatchMessage,
     control: ControlMessage,
     result: ResultMessage,

@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
 import { command, withAction } from './command.ts';
 import { EXIT } from './failure.ts';
-import { snakeCase, table } from './output.ts';
+import { snakeCase } from '../api/snake-case.ts';
+import { table } from './output.ts';
 
 /** `tollgate doctor`: what is there and what is missing. */
 export function doctorCommand(): Command {

@@ -1,21 +1,28 @@
 import type { Command } from 'commander';
+import { snakeCase } from '../api/snake-case.ts';
 import type { Config } from '../config-schema.ts';
 import { TollgateError } from '../errors.ts';
-import { UUID_V7_PATTERN } from '../ids.ts';
+import { NAME_PATTERN, UUID_V7_PATTERN } from '../ids.ts';
 import type { JobRecord } from '../ledger/job-records.ts';
 import type { EventDocument, Trace } from '../traces/types.ts';
 import { command, commandGroup, matching, withAction } from './command.ts';
-import { snakeCase } from './output.ts';
+import { EXIT } from './failure.ts';
+import { explainCommand } from './job-explain.ts';
+import { userOf } from './submit.ts';
 
 /** `tollgate job`: what became of one. */
 export function jobCommand(): Command {
   return commandGroup(
     {
       name: 'job',
-      summary: "jobs: tell one job's story",
-      examples: ['tollgate job show "$ID"'],
+      summary: "jobs: tell one job's story, why it waits, or cancel it",
+      examples: [
+        'tollgate job show "$ID"',
+        'tollgate job explain "$ID"',
+        'tollgate job cancel "$ID" --account acme',
+      ],
     },
-    [showCommand()],
+    [showCommand(), explainCommand(), cancelCommand()],
   );
 }
 
@@ -50,6 +57,38 @@ function showCommand(): Command {
     const shown = shownTrace(trace, options.content ?? false);
     output.result(snakeCase({ record, trace: shown, events }), text);
   });
+}
+
+/** `tollgate job cancel`: as its publisher, before it came, while it waits or while it runs. */
+function cancelCommand(): Command {
+  const cancel = command({
+    name: 'cancel',
+    summary: 'cancel a job as its publisher, before it came, while it waits or while it runs',
+    examples: ['tollgate job cancel "$ID" --account acme', 'tollgate job cancel "$ID" --account acme --json'],
+  })
+    .argument('<id>', 'the job id', matching(UUID_V7_PATTERN, 'a UUIDv7 in lower case'))
+    .requiredOption('--account <name>', 'who pays for it', matching(NAME_PATTERN, 'a name like acme'))
+    .option('--namespace <name>', 'its namespace, e.g. acme/prod (default: <account>/default)')
+    .option('--amqp <url>', "the publisher's broker URL (TOLLGATE_AMQP_CLIENT_URL, else TOLLGATE_AMQP_URL)");
+  return withAction<{ account: string; namespace?: string; amqp?: string }>(
+    cancel,
+    async ({ args, options, output, loadConfig }) => {
+      const [id = ''] = args;
+      const { account, namespace = `${account}/default` } = options;
+      const config = await loadConfig([]);
+      const url = options.amqp ?? config.servers.amqpClientUrl ?? config.servers.amqpUrl;
+      const user = userOf(url);
+      const [{ cancelJob }, { createLog }] = await Promise.all([
+        import('./job-client.ts'),
+        import('../ops/log.ts'),
+      ]);
+      const login = { config, url, user, log: createLog({ level: 'error' }, 2) };
+      const reply = await cancelJob(login, { v: 1, id, account, namespace });
+      const why = reply.error === null ? '' : ` (${reply.error.code}: ${reply.error.message})`;
+      output.result({ ...reply, job: id }, `${reply.state}${why}`);
+      return reply.state === 'cancelled' ? EXIT.ok : EXIT.refused;
+    },
+  );
 }
 
 async function findJob(config: Config, jobId: string): Promise<Known> {

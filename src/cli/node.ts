@@ -5,8 +5,9 @@ import { TollgateError } from '../errors.ts';
 import { MODEL_PATTERN, NAME_PATTERN } from '../ids.ts';
 import type { Node } from '../network/types.ts';
 import type { LiveWorker } from '../workers/types.ts';
-import { command, commandGroup, matching, withAction } from './command.ts';
+import { command, commandGroup, integer, matching, withAction } from './command.ts';
 import { usageFault } from './failure.ts';
+import { admission, drainCommand, showCommand, standingData, undrainCommand } from './node-health.ts';
 import { table } from './output.ts';
 
 /** `tollgate node`: the machines that may run jobs. */
@@ -14,10 +15,10 @@ export function nodeCommand(): Command {
   return commandGroup(
     {
       name: 'node',
-      summary: 'nodes: register one with its key and queues, list them',
+      summary: 'nodes: register one with its key and queues, list them, see how one stands, drain it',
       examples: ['tollgate node register gpu-1 --owner acme --models tiny', 'tollgate node list'],
     },
-    [registerCommand(), listCommand()],
+    [registerCommand(), listCommand(), showCommand(), drainCommand(), undrainCommand()],
   );
 }
 
@@ -25,6 +26,8 @@ interface RegisterOptions {
   readonly owner: string;
   readonly models: readonly string[];
   readonly key?: string;
+  readonly region?: string;
+  readonly vramGb?: number;
   readonly active?: true;
   readonly newPassword?: true;
 }
@@ -33,15 +36,18 @@ function registerCommand(): Command {
   const register = command({
     name: 'register',
     summary:
-      'register a node: its identity key, models, queues and RabbitMQ user; again to change its models',
+      'register a node: its identity key, models, queues and RabbitMQ user; again to change its models and place',
     examples: [
       'tollgate node register gpu-1 --owner acme --models tiny',
       'tollgate node register gpu-1 --owner acme --models tiny,llama-3.1-8b-instruct --key /etc/tollgate/gpu-1.pem --active --json',
+      'tollgate node register gpu-1 --owner acme --models tiny --region eu-west --vram-gb 24',
     ],
   })
     .argument('<id>', 'id of the node', matching(NAME_PATTERN, 'a name like gpu-1 (a-z, 0-9, - and _)'))
     .requiredOption('--owner <name>', 'who owns it', matching(NAME_PATTERN, 'a name'))
     .requiredOption('--models <names>', 'models it may serve, with commas between', modelNames)
+    .option('--region <name>', 'where it stands; jobs may ask for it', matching(NAME_PATTERN, 'a name'))
+    .option('--vram-gb <n>', 'memory of all its cards, in GB; jobs may ask for it', integer(1, 100_000))
     .option('--key <file>', 'its private key; made if there is no such file (default: <id>.pem)')
     .option(
       '--active',
@@ -54,12 +60,14 @@ function registerCommand(): Command {
     const keyFile = options.key ?? `${id}.pem`;
     const { user, publicKey } = await registerNode(config, id, keyFile, options);
     const { brokerUserLines } = await import('./broker-user.ts');
-    const { owner, models } = options;
+    const { owner, models, region = null, vramGb = null } = options;
     output.result(
       {
         node: id,
         owner,
         models,
+        region,
+        vram_gb: vramGb,
         key_file: keyFile,
         public_key: publicKey.toString('base64'),
         amqp_user: user.user,
@@ -89,11 +97,11 @@ async function registerNode(config: Config, id: string, keyFile: string, options
     isNewPassword: options.newPassword ?? false,
     amqpUrl: config.servers.amqpUrl,
   });
-  const { owner, models } = options;
+  const { owner, models, region = null, vramGb = null } = options;
   const lifecycle = options.active ? 'active' : 'probation';
   await withDatabase(config, async (db) => {
     const nodes = new Nodes(db);
-    await nodes.register({ id, owner, publicKey, models, lifecycle });
+    await nodes.register({ id, owner, publicKey, models, lifecycle, region, vramGb });
     if (options.active) await nodes.setLifecycle(id, 'active');
   });
   return { user, publicKey };
@@ -149,10 +157,10 @@ function listCommand(): Command {
     const nodes = await withDatabase(config, (db) => new Nodes(db).list());
     const workers = config.servers.redisUrl === '' ? [] : await liveWorkers(config);
     const live = new Map(workers.map((worker) => [worker.node, worker]));
-    const rows = nodes.map((node) => nodeRow(node, live.get(node.id)));
-    const head = ['node', 'owner', 'lifecycle', 'worker', 'slots', 'models'];
+    const rows = nodes.map((node) => nodeRow(node, admission(node, config), live.get(node.id)));
+    const head = ['node', 'owner', 'lifecycle', 'new jobs', 'region', 'vram', 'worker', 'slots', 'models'];
     output.result(
-      nodes.map((node) => nodeData(node, live.get(node.id))),
+      nodes.map((node) => ({ ...nodeData(node, live.get(node.id)), ...standingData(node, config) })),
       nodes.length === 0 ? 'no nodes; tollgate node register adds one' : table([head, ...rows]),
     );
   });
@@ -173,13 +181,16 @@ async function liveWorkers(config: Config): Promise<LiveWorker[]> {
   }
 }
 
-function nodeRow({ id, owner, lifecycle, models }: Node, worker: LiveWorker | undefined): string[] {
+function nodeRow(node: Node, newJobs: string, worker: LiveWorker | undefined): string[] {
+  const { id, owner, lifecycle, models, region, vramGb } = node;
+  const vram = vramGb === null ? '-' : `${vramGb} GB`;
   const state = worker === undefined ? 'away' : worker.isDraining ? 'draining' : 'live';
   const slots = worker === undefined ? '' : `${worker.slotsInUse}/${worker.slotsTotal}`;
-  return [id, owner, lifecycle, state, slots, [...models].join(', ')];
+  return [id, owner, lifecycle, newJobs, region ?? '-', vram, state, slots, [...models].join(', ')];
 }
 
-function nodeData({ id, owner, lifecycle, models, publicKey }: Node, worker: LiveWorker | undefined): object {
+function nodeData(node: Node, worker: LiveWorker | undefined): object {
+  const { id, owner, models, publicKey, region, vramGb } = node;
   const live = worker && {
     session: worker.session,
     slots_total: worker.slotsTotal,
@@ -191,8 +202,9 @@ function nodeData({ id, owner, lifecycle, models, publicKey }: Node, worker: Liv
   return {
     node: id,
     owner,
-    lifecycle,
     models: [...models],
+    region,
+    vram_gb: vramGb,
     public_key: publicKey.toString('base64'),
     worker: live ?? null,
   };

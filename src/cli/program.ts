@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { VERSION } from '../version.ts';
 import { accountCommand } from './account.ts';
-import { auditCommand } from './audit.ts';
+import { auditCommand, repairCommand } from './audit.ts';
 import { devCommand } from './dev.ts';
 import { docsCommand } from './docs.ts';
 import { doctorCommand } from './doctor.ts';
@@ -32,6 +32,7 @@ export function program(): Command {
     modelCommand(),
     workerCommand(),
     auditCommand(),
+    repairCommand(),
     doctorCommand(),
   ];
   for (const member of members) root.addCommand(member);

@@ -27,17 +27,24 @@ export const DispatchMessage = Type.Object(
     start_ms: Type.Integer({ minimum: 1 }),
     /** What is left of the job's `timeout_ms` when this was published, in milliseconds. */
     remaining_ms: Type.Integer({ minimum: 1 }),
+    /** The first token must come within this, in milliseconds since the model was asked. */
+    first_token_ms: Type.Integer({ minimum: 1 }),
   },
   closed,
 );
 export type DispatchMessage = Static<typeof DispatchMessage>;
 
-/** What a coordinator sends to a node's control queue. `superseded`: a newer session of the node is alive, stop. */
+/**
+ * What a coordinator sends to a node's control queue. `superseded`: a newer session of the node is alive, stop. `cancel`: nobody
+ * waits for `attempt` of `job` any more, let it go and send no result; the two fields are only there for it.
+ */
 export const ControlMessage = Type.Object(
   {
     v: Type.Literal(1),
-    kind: Type.Enum(['config', 'drain', 'superseded', 'hello_again']),
+    kind: Type.Enum(['config', 'drain', 'superseded', 'hello_again', 'cancel']),
     session: Type.Integer({ minimum: 1 }),
+    job: Type.Optional(Type.String({ pattern: UUID_V7_PATTERN })),
+    attempt: Type.Optional(Type.Integer({ minimum: 1, maximum: 100 })),
   },
   closed,
 );

@@ -30,7 +30,12 @@ export const FleetMessage = Type.Object(
     /** What it holds now. */
     leases: Type.Array(
       Type.Object(
-        { job: Type.String({ pattern: UUID_V7_PATTERN }), attempt: Type.Integer({ minimum: 1 }) },
+        {
+          job: Type.String({ pattern: UUID_V7_PATTERN }),
+          attempt: Type.Integer({ minimum: 1 }),
+          /** Tokens that the model has given so far; left out by a worker that does not count. */
+          tokens: Type.Optional(Type.Integer({ minimum: 0 })),
+        },
         closed,
       ),
       { maxItems: 4_096 },

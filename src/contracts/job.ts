@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { MODEL_PATTERN, NAME_PATTERN } from '../ids.ts';
+import { VRAM_GB_MAX } from './names.ts';
 
 const closed = { additionalProperties: false } as const;
 
@@ -56,13 +57,17 @@ export const JobMessage = Type.Object(
     constraints: Type.Object(
       {
         subcloud: Type.Union([Type.Null(), Type.String({ maxLength: 64 })]),
-        region: Type.Union([Type.Null(), Type.String({ maxLength: 64 })]),
-        vram_gb_min: Type.Union([Type.Null(), Type.Integer({ minimum: 1, maximum: 10_000 })]),
+        region: Type.Union([Type.Null(), Type.String({ pattern: NAME_PATTERN })]),
+        vram_gb_min: Type.Union([Type.Null(), Type.Integer({ minimum: 1, maximum: VRAM_GB_MAX })]),
       },
       closed,
     ),
     priority: Type.Enum(['interactive', 'batch']),
     stream: Type.Boolean(),
+    /** Other models that may run it when its own has no node left to try; each must cost no more than the lock. In this order. */
+    fallbacks: Type.Optional(
+      Type.Array(Type.String({ pattern: MODEL_PATTERN }), { maxItems: 4, uniqueItems: true }),
+    ),
   },
   closed,
 );

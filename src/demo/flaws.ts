@@ -103,9 +103,9 @@ export const FLAWS = {
   })),
   kind_not_offered: malformed('TG_JOB_UNSUPPORTED', 'kind', (job) => ({ ...job, kind: 'image' })),
   stream_not_offered: malformed('TG_JOB_UNSUPPORTED', 'stream', (job) => ({ ...job, stream: true })),
-  region_not_offered: malformed('TG_JOB_UNSUPPORTED', 'constraints.region', (job) => ({
+  subcloud_not_offered: malformed('TG_JOB_UNSUPPORTED', 'constraints.subcloud', (job) => ({
     ...job,
-    constraints: { ...job.constraints, region: 'eu-1' },
+    constraints: { ...job.constraints, subcloud: 'lab' },
   })),
   id_not_v7: {
     group: 'malformed',

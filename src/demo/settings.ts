@@ -45,7 +45,12 @@ export function settingsOf({ urls, started }: Pick<Stack, 'urls' | 'started'>): 
 }
 
 function postgresUrls(admin: string, rolePassword: string | null): Record<string, string> {
-  if (rolePassword === null) return { 'servers.postgresUrl': admin, 'servers.postgresSettlerUrl': admin };
+  if (rolePassword === null)
+    return {
+      'servers.postgresUrl': admin,
+      'servers.postgresSettlerUrl': admin,
+      'servers.postgresMaintainerUrl': admin,
+    };
   const dispatcher = new URL(admin);
   dispatcher.username = 'tollgate_dispatcher';
   dispatcher.password = rolePassword;

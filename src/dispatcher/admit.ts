@@ -1,11 +1,12 @@
 import type { KeyObject } from 'node:crypto';
 import { bodyDigest } from '../contracts/canonical.ts';
 import { ChatInput, type ChatJob, JobMessage, WAIT_MS_MAX } from '../contracts/job.ts';
-import { isOwnReplyQueue, jobKey, publisherUser } from '../contracts/names.ts';
+import { isOwnReplyQueue, jobKey, poolOfJob, publisherUser, vramClassOf } from '../contracts/names.ts';
 import { checkerOf, parserOf } from '../contracts/parse.ts';
 import { type Code, type Refusal, refusal } from '../errors.ts';
 import { isUuidV7 } from '../ids.ts';
-import type { Directory, ModelVersion, Publisher } from '../network/types.ts';
+import { poolOfWanted } from '../network/fitting.ts';
+import type { Directory, ModelVersion, Publisher, Wanted } from '../network/types.ts';
 import type { Admitted, Arrival, Known, Outcome } from './types.ts';
 
 /** What admit needs: the directory as it stands, and the key of the body digests. */
@@ -16,16 +17,20 @@ export interface AdmitDeps {
 
 /**
  * `admitted`; `out` with the outcome; `remember`: a refusal of a known account's job that the arbiter keeps under its id;
- * `unknown`: a name is not in the directory, which may only be behind: refresh it once and ask again.
+ * `unknown`: a name is not in the directory, which may only be behind: refresh it once and ask again. `unopened`: the first job of
+ * its constraint: open the pools `wanted`, refresh, and ask again.
  */
 export type Admission =
   | { readonly kind: 'admitted'; readonly admitted: Admitted }
   | { readonly kind: 'remember'; readonly known: Known; readonly refusal: Refusal }
   | { readonly kind: 'out'; readonly outcome: Outcome }
-  | { readonly kind: 'unknown'; readonly outcome: Outcome };
+  | { readonly kind: 'unknown'; readonly outcome: Outcome }
+  | { readonly kind: 'unopened'; readonly wanted: readonly Wanted[] };
 
 /** A value, or the admission that ends the question. */
-type Step<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly no: Admission };
+export type Step<T> =
+  | { readonly ok: true; readonly value: T }
+  | { readonly ok: false; readonly no: Admission };
 
 /** Version, trace, parent, flags. Source: W3C Trace Context §3.2. */
 const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
@@ -62,10 +67,13 @@ export function admit(arrival: Arrival, deps: AdmitDeps): Admission {
   const identified = identifySender(arrival, deps.directory);
   if (!identified.ok) return identified.no;
   const sender = identified.value;
-  const read = arrival.parsed ? { ok: true as const, value: arrival.parsed } : parseBody(arrival);
+  const read = arrival.parsed
+    ? { ok: true as const, value: arrival.parsed }
+    : parseBody(arrival.delivery.body);
   if (!read.ok) return read.no;
   const job = read.value;
   arrival.parsed = job;
+  arrival.jobId = job.id;
   const misfit = envelopeFault(arrival, job);
   if (misfit) return misfit;
 
@@ -90,15 +98,48 @@ export function admit(arrival: Arrival, deps: AdmitDeps): Admission {
     traceparent: TRACEPARENT.test(delivery.traceparent ?? '') ? delivery.traceparent : null,
   };
   const model = deps.directory.model(job.model) ?? null;
-  const known = { arrival, job, account, publisher: sender, model, identity };
+  const known = { arrival, job, account, publisher: sender, model, pool: poolOfJob(job), identity };
   if (!model) return { kind: 'remember', known, refusal: refusal('TG_MODEL_UNKNOWN', 'model') };
   const fault = modelFault(job, model);
   if (fault) return { kind: 'remember', known, refusal: fault };
-  return { kind: 'admitted', admitted: { ...known, model } };
+  return (
+    constraintFault(known, deps.directory) ?? {
+      kind: 'admitted',
+      admitted: { ...known, model, jobId: job.id, attempt: 1, resumed: null },
+    }
+  );
+}
+
+/**
+ * A job that asks for what no registered node has never waits: it would only take a pool and time. The others need their pool, and
+ * those of their fallbacks where there is room for them.
+ */
+function constraintFault(known: Known, directory: Directory): Admission | null {
+  const { job, pool, arrival } = known;
+  if (pool === job.model) return null;
+  const wanted = wantedBy(job, job.model);
+  const fault = directory.misfit(wanted);
+  if (fault) return { kind: 'remember', known, refusal: fault };
+  if (arrival.source === 'expired') return null;
+  if (!arrival.hasAskedForPool) {
+    const unopened = [wanted, ...(job.fallbacks ?? []).map((model) => wantedBy(job, model))].filter(
+      (each) => !directory.pool(poolOfWanted(each)) && !directory.misfit(each),
+    );
+    if (unopened.length > 0) return { kind: 'unopened', wanted: unopened };
+  }
+  return directory.pool(pool) ? null : refused(refusal('TG_POOLS_FULL', 'constraints'));
+}
+
+function wantedBy({ constraints }: ChatJob, model: string): Wanted {
+  const { region, vram_gb_min: vramGbMin } = constraints;
+  return { model, region, vramGb: vramGbMin === null ? null : vramClassOf(vramGbMin) };
 }
 
 /** The publisher behind a delivery, or why nobody is answered. Source: design [20]. */
-function identifySender(arrival: Arrival, directory: Directory): Step<Publisher> {
+export function identifySender(
+  arrival: Pick<Arrival, 'delivery' | 'source' | 'isPoison'>,
+  directory: Directory,
+): Step<Publisher> {
   const { delivery, source } = arrival;
   if (arrival.isPoison) return no(dead('TG_MESSAGE_POISON', 'body'));
   // A client can make its own queue dead-letter into `jobs`; what comes that way carries somebody else's user_id.
@@ -111,14 +152,17 @@ function identifySender(arrival: Arrival, directory: Directory): Step<Publisher>
   if (!delivery.userId.startsWith(prefix)) return no(dead('TG_SENDER_UNKNOWN', 'user_id'));
   const publisher = directory.publisher(delivery.userId.slice(prefix.length));
   if (!publisher) return no(dead('TG_SENDER_UNKNOWN', 'user_id', 'unknown'));
-  if (delivery.replyTo !== null && !isOwnReplyQueue(delivery.replyTo, delivery.userId)) {
+  const { replyTo, userId } = delivery;
+  // A name with a zero byte could be a queue's, but PostgreSQL could not keep it until the answer goes out.
+  if (replyTo !== null && (!isOwnReplyQueue(replyTo, userId) || replyTo.includes('\0'))) {
     return no(dead('TG_REPLY_TO_FOREIGN', 'reply_to'));
   }
   return { ok: true, value: publisher };
 }
 
-function parseBody(arrival: Arrival): Step<ChatJob> {
-  const parsed = parseJob(arrival.delivery.body);
+/** The job of these bytes, or why they are none. Also for the bytes of a later attempt, which were admitted once. */
+export function parseBody(body: Buffer): Step<ChatJob> {
+  const parsed = parseJob(body);
   if (!parsed.ok) return no(refused(parsed.fault));
   const job = parsed.value;
   if (!isUuidV7(job.id))
@@ -140,9 +184,8 @@ function envelopeFault(arrival: Arrival, job: ChatJob): Admission | null {
     return out('TG_MESSAGE_INVALID', 'correlation_id', 'without zero bytes');
   }
   const key = source === 'expired' ? (delivery.deathRoutingKey ?? delivery.routingKey) : delivery.routingKey;
-  if (key !== jobKey(job.model, job.priority)) {
-    return out('TG_JOB_KEY_MISMATCH', 'routing_key', 'publish with <model>.<priority>');
-  }
+  const rightKey = jobKey(poolOfJob(job), job.priority);
+  if (key !== rightKey) return out('TG_JOB_KEY_MISMATCH', 'routing_key', `publish with ${rightKey}`);
   // The broker takes the expiration away when it dead-letters a message for it.
   if (source !== 'expired' && delivery.expiration !== String(job.limits.wait_ms)) {
     return out('TG_JOB_KEY_MISMATCH', 'expiration', 'set expiration to limits.wait_ms');
@@ -156,11 +199,8 @@ function envelopeFault(arrival: Arrival, job: ChatJob): Admission | null {
 function unsupportedFault(job: JobMessage): Admission | null {
   if (job.kind !== 'chat') return out('TG_JOB_UNSUPPORTED', 'kind', 'only chat is offered');
   if (job.stream) return out('TG_JOB_UNSUPPORTED', 'stream', 'only false is offered');
-  for (const name of ['subcloud', 'region', 'vram_gb_min'] as const) {
-    if (job.constraints[name] !== null)
-      return out('TG_JOB_UNSUPPORTED', `constraints.${name}`, 'only null is offered');
-  }
-  return null;
+  if (job.constraints.subcloud === null) return null;
+  return out('TG_JOB_UNSUPPORTED', 'constraints.subcloud', 'only null is offered');
 }
 
 function modelFault(job: ChatJob, model: ModelVersion): Refusal | null {

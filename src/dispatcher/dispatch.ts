@@ -9,15 +9,16 @@ import type { Dispatched, Locked } from './types.ts';
 interface DispatchDeps {
   readonly publisher: Publisher;
   readonly clock: Clock;
+  readonly firstTokenMs: number;
 }
 
 /**
- * `on`: confirmed, or the window closed first and nothing was published. `returned`: the node has no queue. `again`: nacked or
- * unknown, so the same attempt is sent again while its window is open.
+ * `on`: confirmed, or the window closed first and nothing was published. `failed`: the node has no queue, or no room in it.
+ * `again`: unknown, so the same attempt is sent again while its window is open.
  */
 export interface DispatchedBatch {
   readonly on: readonly Dispatched[];
-  readonly returned: readonly Locked[];
+  readonly failed: readonly { readonly locked: Locked; readonly why: 'returned' | 'nacked' }[];
   readonly again: readonly Locked[];
 }
 
@@ -35,33 +36,35 @@ export async function dispatch(locked: readonly Locked[], deps: DispatchDeps): P
     if (nowMs - one.askedMs < one.startMs / 2) open.push(one);
     else on.push({ locked: one, dispatchedAtMs: null, dispatchMs: null });
   }
-  const returned: Locked[] = [];
+  const failed: { locked: Locked; why: 'returned' | 'nacked' }[] = [];
   const again: Locked[] = [];
-  const outcomes = await deps.publisher.publishBatch(open.map((one) => toMessage(one, nowMs)));
+  const outcomes = await deps.publisher.publishBatch(
+    open.map((one) => toMessage(one, nowMs, deps.firstTokenMs)),
+  );
   const confirmedMs = deps.clock.monotonicMs();
   const dispatchedAtMs = deps.clock.nowMs();
   for (const [one, outcome] of answered(open, outcomes)) {
     const dispatchMs = confirmedMs - one.admitted.arrival.delivery.receivedMs;
     if (outcome === 'confirmed') on.push({ locked: one, dispatchedAtMs, dispatchMs });
-    else if (outcome === 'returned') returned.push(one);
+    else if (outcome === 'returned' || outcome === 'nacked') failed.push({ locked: one, why: outcome });
     else again.push(one);
   }
-  return { on, returned, again };
+  return { on, failed, again };
 }
 
-function toMessage(one: Locked, nowMs: number): OutMessage {
-  const { job, model, identity } = one.admitted;
+function toMessage(one: Locked, nowMs: number, firstTokenMs: number): OutMessage {
+  const { job, model, jobId } = one.admitted;
   const spentMs = nowMs - one.askedMs;
   const startMs = Math.max(1, Math.floor(one.startMs - spentMs));
   // The promise itself: what is dispatched was locked, and the lock named this attempt, node and session.
   invariant(one.attempt >= 1 && one.node !== '' && one.session > 0, 'dispatch without a committed lock');
   const message: DispatchMessage = {
     v: 1,
-    job: identity.jobId,
+    job: jobId,
     attempt: one.attempt,
     node: one.node,
     session: one.session,
-    model: job.model,
+    model: model.model,
     model_version: model.version,
     kind: 'chat',
     input: job.input,
@@ -71,12 +74,13 @@ function toMessage(one: Locked, nowMs: number): OutMessage {
     },
     start_ms: startMs,
     remaining_ms: Math.max(1, Math.floor(one.remainingMs - spentMs)),
+    first_token_ms: firstTokenMs,
   };
   return {
     exchange: EXCHANGE.dispatch,
     routingKey: one.node,
     body: Buffer.from(JSON.stringify(message)),
-    messageId: `${identity.jobId}.${one.attempt}`,
+    messageId: `${jobId}.${one.attempt}`,
     expirationMs: startMs,
     mandatory: true,
   };

@@ -1,8 +1,15 @@
 import { createHash } from 'node:crypto';
 import type { Refusal } from '../errors.ts';
 import type { EndedJob, ExistingJob } from '../ledger/types.ts';
-import type { AttemptDocument, EventDocument, RequestDocument, RoutingEntry } from '../traces/types.ts';
-import type { Arrival, Dispatched, Known } from './types.ts';
+import type {
+  AttemptDocument,
+  EventDocument,
+  RequestDocument,
+  RouteDocument,
+  RoutingEntry,
+} from '../traces/types.ts';
+import { classOfCode } from './failure-policy.ts';
+import type { Arrival, Dispatched, Known, Resumed } from './types.ts';
 
 /** The request as it came, with where attempt 1 went and why (`routing` null: it ended before a lock). */
 export function requestDocument(
@@ -47,6 +54,12 @@ export function routingEntry(
   };
 }
 
+/** Where a later attempt went, what ran it, and why the one before was given up. */
+export function routeDocument({ jobId, model, resumed }: Resumed, routing: RoutingEntry): RouteDocument {
+  const { namespace, last } = resumed;
+  return { job: jobId, namespace, model: model.model, modelVersion: model.version, reason: last, routing };
+}
+
 /** The routing line of an attempt that an earlier coordinator dispatched; it may have died before it could write it. */
 export function earlierRouting(
   { attempt, node, session }: ExistingJob,
@@ -63,7 +76,7 @@ export function earlierRouting(
   return { attempt, node, session, ...forgotten, receivedAtMs, lockedAtMs: receivedAtMs };
 }
 
-/** An attempt that ended without a result: lost, overdue, or its node had no queue. */
+/** The last attempt of a job that ended without a result: given up, overdue or cancelled. */
 export function endedWithoutResult(job: EndedJob): AttemptDocument {
   return {
     job: job.jobId,
@@ -71,13 +84,25 @@ export function endedWithoutResult(job: EndedJob): AttemptDocument {
     namespace: job.namespace,
     node: job.node ?? '',
     session: job.session ?? 0,
-    outcome: job.code === 'TG_JOB_OVERDUE' ? 'expired' : 'lost',
+    outcome: outcomeOf(job),
     code: job.code,
+    decision: decisionOf(job),
     endedAtMs: job.endedAtMs,
     chargedMicro: job.chargedMicro,
     lockedMicro: job.lockedMicro,
     result: null,
   };
+}
+
+/** A job that failed before its time was over was given up for good; of the others nothing was decided. */
+function decisionOf(job: EndedJob): AttemptDocument['decision'] {
+  if (outcomeOf(job) !== 'lost') return null;
+  return { class: classOfCode(job.code), action: 'fail', isCounted: true, delayMs: null };
+}
+
+function outcomeOf({ state, code }: EndedJob): 'cancelled' | 'expired' | 'lost' {
+  if (state === 'cancelled') return 'cancelled';
+  return code === 'TG_JOB_OVERDUE' ? 'expired' : 'lost';
 }
 
 /** A coded no, kept where it can be found by job, sender or time. A redelivery makes the same `key`, hence no second event. */
@@ -88,7 +113,7 @@ export function refusalEvent(
   nowMs: number,
 ): EventDocument {
   const { delivery, parsed } = arrival;
-  const job = parsed?.id ?? delivery.messageId?.slice(0, 64) ?? null;
+  const job = parsed?.id ?? arrival.jobId ?? delivery.messageId?.slice(0, 64) ?? null;
   const body = createHash('sha256').update(delivery.body).digest('base64url');
   return {
     key: `${why.code}:${job ?? ''}:${body}`,

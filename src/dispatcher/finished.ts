@@ -14,13 +14,15 @@ const ASKS_MAX = 20;
  *
  * Locked: the same attempt is sent again to the node and session PostgreSQL names, while its start window is open; workers
  * remember `job.attempt` and run it once, so this heals a crash between lock and dispatch and costs nothing otherwise. When the
- * window is over nothing is published: the result or the sweep ends the job. Source: design [3], [10], [11].
+ * window is over nothing is published: the result or the sweep ends the job. A later attempt has a message of its own, which
+ * stands for it. Source: design [3], [10], [11].
  */
 export function resend(known: Known, existing: ExistingJob, askedMs: number, nowMs: number): Locked | null {
   if (existing.state !== 'locked' || existing.node === null || existing.session === null) return null;
   if (existing.startMs <= 0 || existing.remainingMs <= 0 || known.model === null) return null;
+  if (existing.attempt > 1) return null;
   return {
-    admitted: { ...known, model: known.model },
+    admitted: { ...known, model: known.model, jobId: known.identity.jobId, attempt: 1, resumed: null },
     attempt: existing.attempt,
     node: existing.node,
     session: existing.session,

@@ -15,8 +15,8 @@ export class InFlight {
 
   /** True if `arrival` now owns its id; otherwise it has been parked. */
   claim(arrival: Arrival): boolean {
-    const id = arrival.parsed?.id;
-    if (id === undefined) return true;
+    const id = arrival.jobId;
+    if (id === null) return true;
     if (!this.#owners.has(id)) {
       this.#owners.set(id, arrival);
       return true;
@@ -26,14 +26,14 @@ export class InFlight {
   }
 
   isParked(arrival: Arrival): boolean {
-    const id = arrival.parsed?.id;
-    return id !== undefined && (this.#parked.get(id)?.includes(arrival) ?? false);
+    const id = arrival.jobId;
+    return id !== null && (this.#parked.get(id)?.includes(arrival) ?? false);
   }
 
   /** `arrival` is through: frees its id if it owned it, and returns those that waited for it. */
   free(arrival: Arrival): readonly Arrival[] {
-    const id = arrival.parsed?.id;
-    if (id === undefined || this.#owners.get(id) !== arrival) return [];
+    const id = arrival.jobId;
+    if (id === null || this.#owners.get(id) !== arrival) return [];
     this.#owners.delete(id);
     const parked = this.#parked.get(id) ?? [];
     this.#parked.delete(id);

@@ -4,38 +4,44 @@ import type { Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 import { StoreError } from '../errors.ts';
 import { uuidV7TimeMs } from '../ids.ts';
-import type { CreditLocks } from '../ledger/types.ts';
-import type { Directory } from '../network/types.ts';
+import type { Attempts, CreditLocks } from '../ledger/types.ts';
+import type { Directory, Wanted } from '../network/types.ts';
 import type { Log, Metrics, Stage } from '../ops/types.ts';
 import type { TraceSink, TraceStore } from '../traces/types.ts';
-import type { LeaseName, SlotLeases } from '../workers/types.ts';
-import { admitBatch } from './admission.ts';
-import { answered } from './answered.ts';
+import type { SlotLeases } from '../workers/types.ts';
+import { admitBatch, type DueRetry } from './admission.ts';
 import { BatchEnds } from './batch-ends.ts';
 import { Batcher } from './batcher.ts';
-import { dispatch } from './dispatch.ts';
+import { dispatch, type DispatchedBatch } from './dispatch.ts';
+import type { FailureOwner } from './failure-owner.ts';
 import { type FinishedJob, leaveFinished } from './finished.ts';
 import { buryDead, countExits, farewell, replyToExits, traceBatch } from './leave.ts';
 import { InFlight } from './in-flight.ts';
 import { leaseOf, lock } from './lock.ts';
 import { type Ending, endUnlocked, lookUp } from './look-up.ts';
 import type { NodeQueues } from './node-queues.ts';
+import { place } from './place.ts';
 import { PriorityQueue } from './priority-queue.ts';
 import type { Replier } from './replies.ts';
 import { reserve } from './reserve.ts';
+import { resume } from './resume.ts';
 import { anyLive, type StageRunner } from './stage-runner.ts';
-import type { Admitted, Arrival, Dispatched, Exit, Locked, Reserved } from './types.ts';
+import type { Admitted, Arrival, Dispatched, Exit, Locked, Reserved, Resumed } from './types.ts';
 
 /** What the line is made of; each part is real in the daemon and may be another in a bench or the simulator. */
 export interface JobLineDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
-  readonly bounds: Config['line'];
+  readonly bounds: Config['line'] & Pick<Config['retries'], 'firstTokenMs'>;
   readonly digestKey: KeyObject;
   readonly directory: Directory;
+  /** Makes the records of pools; the directory shows them after a refresh. */
+  readonly openPools: (wanted: readonly Wanted[]) => Promise<unknown>;
   readonly slots: SlotLeases;
   readonly locks: CreditLocks;
+  readonly attempts: Attempts;
+  readonly failures: FailureOwner;
   readonly publisher: Publisher;
   readonly nodeQueues: Pick<NodeQueues, 'declareAgain'>;
   readonly traces: TraceSink;
@@ -44,7 +50,7 @@ export interface JobLineDeps {
   readonly stages: StageRunner;
 }
 
-/** Pause before a nacked or unconfirmed dispatch is sent again, in milliseconds; its start window bounds how often. */
+/** Pause before an unconfirmed dispatch is sent again, in milliseconds; its start window bounds how often. */
 const RESEND_MS = 100;
 
 /** A batch on its way: what came, what has left so far, and what only waits for the answer it had before. */
@@ -120,10 +126,11 @@ export class JobLine {
    * dispatch confirmed the batch makes room for the next: the last line is run by `#run`, beside it.
    */
   async #stages(batch: Batch): Promise<() => Promise<void>> {
-    const { jobs, endings } = await this.#admit(batch); //          bytes → a job that may ask for money
+    const { jobs, due, endings } = await this.#admit(batch); //     bytes → a job that may ask for money, or a later attempt
     const { fresh, again } = await this.#lookUp(batch, jobs, endings); // came before? then the first answer holds
-    const reserved = await this.#reserve(batch, fresh); //          one slot each (Redis)
-    const locked = await this.#lock(batch, reserved); //            COMMIT of the credit locks (PostgreSQL)
+    const resumed = await this.#resume(batch, due); //              a later attempt: its row and its input
+    const reserved = await this.#reserve(batch, [...fresh, ...resumed]); // one slot each (Redis)
+    const locked = await this.#lock(batch, reserved); //            COMMIT: credit locks, or places under them (PostgreSQL)
     const sent = await this.#dispatch(batch, [...again, ...locked]); // to the node's queue, confirmed (RabbitMQ)
     return () => this.#finish(batch, sent); //                      reply to those that left, trace, acknowledge
   }
@@ -137,15 +144,20 @@ export class JobLine {
     }
   }
 
-  async #admit(batch: Batch): Promise<{ jobs: readonly Admitted[]; endings: ReadonlyMap<Ending, Exit> }> {
+  async #admit(batch: Batch): Promise<{
+    jobs: readonly Admitted[];
+    due: readonly DueRetry[];
+    endings: ReadonlyMap<Ending, Exit>;
+  }> {
     const { arrivals } = batch;
     const admitted = await this.#call(batch, 'admit', arrivals.length, async () =>
       admitBatch(arrivals, this.#deps),
     );
     batch.exits.push(...admitted.off);
-    if (admitted.unsure.length > 0) void this.#refreshFor(admitted.unsure);
+    if (admitted.unsure.length > 0) void this.#refreshFor(admitted.unsure, admitted.unopened);
     return {
       jobs: admitted.on.filter((one) => this.#inFlight.claim(one.arrival)),
+      due: admitted.due.filter((one) => this.#inFlight.claim(one.arrival)),
       endings: new Map([...admitted.endings].filter(([one]) => this.#inFlight.claim(one.known.arrival))),
     };
   }
@@ -164,33 +176,58 @@ export class JobLine {
     return { fresh: found.fresh, again: [...found.again, ...ended.again] };
   }
 
-  async #reserve(batch: Batch, fresh: readonly Admitted[]): Promise<readonly Reserved[]> {
-    if (fresh.length === 0) return [];
-    const split = await this.#call(batch, 'reserve', fresh.length, () => reserve(fresh, this.#deps.slots));
+  async #resume(batch: Batch, due: readonly DueRetry[]): Promise<readonly Resumed[]> {
+    if (due.length === 0) return [];
+    const split = await this.#call(batch, 'lock', due.length, () => resume(due, this.#deps));
+    batch.exits.push(...split.off);
+    return split.on;
+  }
+
+  async #reserve(batch: Batch, attempts: readonly (Admitted | Resumed)[]): Promise<readonly Reserved[]> {
+    if (attempts.length === 0) return [];
+    const split = await this.#call(batch, 'reserve', attempts.length, () => reserve(attempts, this.#deps));
     batch.exits.push(...split.off);
     return split.on;
   }
 
   async #lock(batch: Batch, reserved: readonly Reserved[]): Promise<readonly Locked[]> {
     if (reserved.length === 0) return [];
+    const first = reserved.filter((one): one is Reserved<Admitted> => one.admitted.resumed === null);
+    const later = reserved.filter((one): one is Reserved<Resumed> => one.admitted.resumed !== null);
     try {
-      const locked = await this.#call(batch, 'lock', reserved.length, () => lock(reserved, this.#deps));
-      batch.exits.push(...locked.off);
-      batch.finished.push(...locked.finished);
-      await this.#release(locked.give);
-      if (locked.repriced.length > 0) await this.#admitAgain(locked.repriced);
-      return locked.on;
+      return [...(await this.#lockFirst(batch, first)), ...(await this.#placeLater(batch, later))];
     } catch (error) {
       // Whether the locks committed is unknown; the redelivery looks them up. Slots are only advice, so they go back now.
-      await this.#release(reserved.filter((one) => one.isTaken).map(leaseOf));
+      await this.#deps.failures.release(reserved.filter((one) => one.isTaken).map(leaseOf));
       throw error;
     }
   }
 
+  async #lockFirst(batch: Batch, first: readonly Reserved<Admitted>[]): Promise<readonly Locked[]> {
+    if (first.length === 0) return [];
+    const locked = await this.#call(batch, 'lock', first.length, () => lock(first, this.#deps));
+    batch.exits.push(...locked.off);
+    batch.finished.push(...locked.finished);
+    await this.#deps.failures.release(locked.give);
+    if (locked.repriced.length > 0) await this.#admitAgain(locked.repriced);
+    return locked.on;
+  }
+
+  async #placeLater(batch: Batch, later: readonly Reserved<Resumed>[]): Promise<readonly Locked[]> {
+    if (later.length === 0) return [];
+    const placed = await this.#call(batch, 'lock', later.length, () => place(later, this.#deps));
+    batch.exits.push(...placed.off);
+    await this.#deps.failures.release(placed.give);
+    return placed.on;
+  }
+
   async #dispatch(batch: Batch, locked: readonly Locked[]): Promise<readonly Dispatched[]> {
     if (locked.length === 0) return [];
-    const sent = await this.#call(batch, 'dispatch', locked.length, () => dispatch(locked, this.#deps));
-    if (sent.returned.length > 0) batch.exits.push(...(await this.#endReturned(batch, sent.returned)));
+    const { publisher, clock, bounds } = this.#deps;
+    const sent = await this.#call(batch, 'dispatch', locked.length, () =>
+      dispatch(locked, { publisher, clock, firstTokenMs: bounds.firstTokenMs }),
+    );
+    if (sent.failed.length > 0) batch.exits.push(...(await this.#giveUp(batch, sent.failed)));
     for (const one of sent.again) this.#dispatchAgain(one);
     for (const one of sent.on) this.#countDispatch(one);
     return sent.on;
@@ -246,30 +283,26 @@ export class JobLine {
   }
 
   /**
-   * The node's queue is gone: the job ends here, its lock void. Its row owes the reply, and the sweep pays it: were the answer to
-   * this call lost, the next try would find the job ended and nobody would know by whom.
+   * The node has no queue, or no room in it: the attempt is given up. Its row owes what follows: were the answer to this call lost,
+   * the next try would find the fence moved and nobody would know by whom.
    */
-  async #endReturned(batch: Batch, returned: readonly Locked[]): Promise<Exit[]> {
-    for (const node of new Set(returned.map((one) => one.node))) this.#deps.nodeQueues.declareAgain(node);
-    const leases = returned.map(({ admitted, attempt, node, session }) => ({
-      jobId: admitted.identity.jobId,
-      attempt,
-      node,
-      session,
+  async #giveUp(batch: Batch, failed: DispatchedBatch['failed']): Promise<Exit[]> {
+    for (const { locked, why } of failed)
+      if (why === 'returned') this.#deps.nodeQueues.declareAgain(locked.node);
+    const attempts = failed.map(({ locked, why }) => ({
+      jobId: locked.admitted.jobId,
+      attempt: locked.attempt,
+      node: locked.node,
+      session: locked.session,
+      failure: { kind: why },
+      digest: null,
     }));
-    const requests = leases.map((lease) => ({
-      ...lease,
-      code: 'TG_NODE_UNREACHABLE' as const,
-      isReplyOwed: true,
+    await this.#call(batch, 'lock', attempts.length, () => this.#deps.failures.decide(attempts, true));
+    await this.#deps.failures.release(attempts);
+    return failed.map(({ locked }) => ({
+      arrival: locked.admitted.arrival,
+      outcome: { kind: 'given_up', locked },
     }));
-    const answers = await this.#call(batch, 'lock', requests.length, () =>
-      this.#deps.locks.endJobs(requests),
-    );
-    await this.#release(leases);
-    return [...answered(returned, answers)].map(([locked, answer]): Exit => {
-      const { arrival } = locked.admitted;
-      return { arrival, outcome: { kind: 'failed', locked, isFirst: answer.kind === 'ended' } };
-    });
   }
 
   /** Sends the same attempt again a little later, apart from its batch, until its start window closes. */
@@ -284,9 +317,13 @@ export class JobLine {
     });
   }
 
-  /** Reads the directory again for names it does not know, apart from the batch, then lets those jobs in once more. */
-  async #refreshFor(unsure: readonly Arrival[]): Promise<void> {
+  /**
+   * Opens the pools that are wanted and reads the directory again for names it does not know, apart from the batch, then lets those
+   * jobs in once more.
+   */
+  async #refreshFor(unsure: readonly Arrival[], unopened: readonly Wanted[]): Promise<void> {
     try {
+      if (unopened.length > 0) await this.#deps.openPools(unopened);
       await this.#deps.directory.refresh();
       for (const arrival of unsure) arrival.isRefreshed = true;
       this.offerAgain(unsure);
@@ -297,25 +334,11 @@ export class JobLine {
   }
 
   /** The price moved between admit and lock: a fresh directory, then from the start. */
-  async #admitAgain(repriced: readonly Reserved[]): Promise<void> {
+  async #admitAgain(repriced: readonly Reserved<Admitted>[]): Promise<void> {
     await this.#deps.directory.refresh();
     for (const { admitted } of repriced) {
       this.#free(admitted.arrival);
       this.#after(RESEND_MS, () => this.offer(admitted.arrival));
-    }
-  }
-
-  /** Gives slots back; if Redis is away they come free when their lease ends. */
-  async #release(leases: readonly LeaseName[]): Promise<void> {
-    if (leases.length === 0) return;
-    try {
-      await this.#deps.slots.releaseBatch(leases);
-    } catch (error) {
-      if (!(error instanceof StoreError)) throw error;
-      this.#deps.log.warn(
-        { slots: leases.length, reason: error.message },
-        'slots left to the end of their lease',
-      );
     }
   }
 
@@ -338,7 +361,9 @@ export class JobLine {
 
   #countDispatch({ locked, dispatchMs }: Dispatched): void {
     if (dispatchMs === null) return;
-    const waitMs = this.#deps.clock.nowMs() - uuidV7TimeMs(locked.admitted.identity.jobId);
+    const { jobId, resumed } = locked.admitted;
+    // A later attempt did not wait in the queue since its job was made.
+    const waitMs = resumed === null ? this.#deps.clock.nowMs() - uuidV7TimeMs(jobId) : dispatchMs;
     this.#deps.metrics.dispatched(Math.max(0, waitMs), dispatchMs);
   }
 }

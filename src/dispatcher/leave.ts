@@ -2,10 +2,10 @@ import type { Publisher } from '../broker/types.ts';
 import type { Clock } from '../clock.ts';
 import { isUuidV7 } from '../ids.ts';
 import type { Log, Metrics } from '../ops/types.ts';
-import type { EventDocument, RequestDocument, TraceSink } from '../traces/types.ts';
+import type { EventDocument, RequestDocument, RouteDocument, TraceSink } from '../traces/types.ts';
 import { answered } from './answered.ts';
 import { deadLetter } from './dead-letter.ts';
-import { earlierRouting, refusalEvent, requestDocument, routingEntry } from './documents.ts';
+import { earlierRouting, refusalEvent, requestDocument, routeDocument, routingEntry } from './documents.ts';
 import type { FinishedJob } from './finished.ts';
 import { addressed, type Replier, refusalReply } from './replies.ts';
 import { anyLive, type StageRunner } from './stage-runner.ts';
@@ -39,7 +39,7 @@ function replyOf({ arrival, outcome }: Exit): AddressedReply | null {
     }
     case 'answered':
       return outcome.reply;
-    case 'failed':
+    case 'given_up':
     case 'dead':
     case 'waiting':
     case 'done':
@@ -59,7 +59,7 @@ export async function traceBatch(
   deps: LeaveDeps,
 ): Promise<void> {
   const documents = collect(dispatched, exits, finished, deps.clock);
-  const count = documents.requests.length + documents.events.length;
+  const count = documents.requests.length + documents.routes.length + documents.events.length;
   if (count === 0) return;
   const isWanted = () =>
     [...dispatched.map((one) => one.locked.admitted), ...exits].some((one) => one.arrival.delivery.isLive);
@@ -79,21 +79,23 @@ function collect(
   const skewMs = nowMs - clock.monotonicMs();
   const receivedAt = (arrival: Arrival) => arrival.delivery.receivedMs + skewMs;
   const requests: RequestDocument[] = [];
+  const routes: RouteDocument[] = [];
   const events: EventDocument[] = [];
-  for (const one of dispatched) {
+  const addRouting = (one: Dispatched): void => {
     const { admitted } = one.locked;
     const atMs = receivedAt(admitted.arrival);
-    requests.push(requestDocument(admitted, atMs, routingEntry(one, atMs)));
-  }
+    const routing = routingEntry(one, atMs);
+    if (admitted.resumed === null) requests.push(requestDocument(admitted, atMs, routing));
+    else routes.push(routeDocument(admitted, routing));
+  };
+  for (const one of dispatched) addRouting(one);
   for (const { arrival, outcome } of exits) {
     if (outcome.kind === 'refused' || outcome.kind === 'dead') {
       const known = outcome.kind === 'refused' ? outcome.known : null;
       events.push(refusalEvent(arrival, outcome.refusal, known, nowMs));
       if (known) requests.push(requestDocument(known, receivedAt(arrival), null));
-    } else if (outcome.kind === 'failed') {
-      const atMs = receivedAt(arrival);
-      const routing = routingEntry({ locked: outcome.locked, dispatchedAtMs: null, dispatchMs: null }, atMs);
-      requests.push(requestDocument(outcome.locked.admitted, atMs, routing));
+    } else if (outcome.kind === 'given_up') {
+      addRouting({ locked: outcome.locked, dispatchedAtMs: null, dispatchMs: null });
     }
   }
   // Whoever dispatched it may have died before its request was written; where it was, this is a duplicate and does nothing.
@@ -102,7 +104,7 @@ function collect(
     const atMs = receivedAt(known.arrival);
     requests.push(requestDocument(known, atMs, earlierRouting(existing, atMs)));
   }
-  return { requests, attempts: [], events };
+  return { requests, routes, attempts: [], events };
 }
 
 type DeadExit = Exit & { readonly outcome: Extract<Outcome, { kind: 'dead' }> };
@@ -136,7 +138,7 @@ export function farewell(exit: Exit): Farewell {
     case 'dead':
     case 'answered':
     case 'done':
-    case 'failed':
+    case 'given_up':
       return 'acknowledge';
     case 'requeued':
       return 'requeue';
@@ -154,6 +156,5 @@ export function countExits(exits: readonly Exit[], metrics: Metrics): void {
   for (const { outcome } of exits) {
     if (outcome.kind === 'refused' || outcome.kind === 'dead') metrics.refused(outcome.refusal.code);
     if (outcome.kind === 'refused' && outcome.state === 'expired') metrics.ended('expired');
-    if (outcome.kind === 'failed' && outcome.isFirst) metrics.ended('failed');
   }
 }

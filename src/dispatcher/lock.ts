@@ -6,7 +6,7 @@ import type { LeaseName } from '../workers/types.ts';
 import { answered } from './answered.ts';
 import { type FinishedJob, resend } from './finished.ts';
 import { conflictExit, unrecorded } from './look-up.ts';
-import type { Exit, Locked, Reserved } from './types.ts';
+import type { Admitted, Exit, Locked, Reserved } from './types.ts';
 
 interface LockDeps {
   readonly locks: CreditLocks;
@@ -19,7 +19,7 @@ export interface LockedBatch {
   readonly on: readonly Locked[];
   readonly off: readonly Exit[];
   readonly finished: readonly FinishedJob[];
-  readonly repriced: readonly Reserved[];
+  readonly repriced: readonly Reserved<Admitted>[];
   readonly give: readonly LeaseName[];
 }
 
@@ -28,7 +28,7 @@ export interface LockedBatch {
  * not. PostgreSQL's answer decides everything: a new lock goes on; a row that stood already is obeyed (its node and session,
  * not ours); refusals leave. A slot taken for anything but this node and session is given back. Source: design [2], [5], [15].
  */
-export async function lock(reserved: readonly Reserved[], deps: LockDeps): Promise<LockedBatch> {
+export async function lock(reserved: readonly Reserved<Admitted>[], deps: LockDeps): Promise<LockedBatch> {
   if (reserved.length === 0) return { on: [], off: [], finished: [], repriced: [], give: [] };
   const askedMs = deps.clock.monotonicMs();
   const answers = await deps.locks.lockBatch(reserved.map(toRequest));
@@ -36,7 +36,7 @@ export async function lock(reserved: readonly Reserved[], deps: LockDeps): Promi
   const on: Locked[] = [];
   const off: Exit[] = [];
   const finished: FinishedJob[] = [];
-  const repriced: Reserved[] = [];
+  const repriced: Reserved<Admitted>[] = [];
   const give: LeaseName[] = [];
   for (const [one, answer] of answered(reserved, answers)) {
     deps.metrics.locks(answer.kind, 1);
@@ -54,11 +54,12 @@ export async function lock(reserved: readonly Reserved[], deps: LockDeps): Promi
 
 /** The name of the lease that was reserved. */
 export function leaseOf({ admitted, choice }: Reserved): LeaseName {
-  return { jobId: admitted.identity.jobId, attempt: 1, node: choice.node, session: choice.session };
+  const { jobId, attempt } = admitted;
+  return { jobId, attempt, node: choice.node, session: choice.session };
 }
 
 /** A lease that this call did not take is not ours to give; one that the lock names is needed. */
-function keepsSlot({ choice, isTaken }: Reserved, answer: LockAnswer): boolean {
+function keepsSlot({ choice, isTaken }: Reserved<Admitted>, answer: LockAnswer): boolean {
   if (!isTaken || answer.kind === 'new') return true;
   return (
     answer.kind === 'exists' &&
@@ -68,7 +69,7 @@ function keepsSlot({ choice, isTaken }: Reserved, answer: LockAnswer): boolean {
   );
 }
 
-function toRequest({ admitted, choice }: Reserved): LockRequest {
+function toRequest({ admitted, choice }: Reserved<Admitted>): LockRequest {
   const { limits } = admitted.job;
   return {
     ...admitted.identity,
@@ -79,11 +80,12 @@ function toRequest({ admitted, choice }: Reserved): LockRequest {
     attemptsMax: limits.attempts_max,
     node: choice.node,
     session: choice.session,
+    poolSuffix: admitted.pool.slice(admitted.job.model.length) || null,
   };
 }
 
 function newLock(
-  one: Reserved,
+  one: Reserved<Admitted>,
   answer: LockAnswer & { kind: 'new' },
   askedMs: number,
   nowMs: number,
@@ -102,7 +104,7 @@ function newLock(
   };
 }
 
-function refusedExit(one: Reserved, answer: LockAnswer & { kind: 'refused' | 'conflict' }): Exit {
+function refusedExit(one: Reserved<Admitted>, answer: LockAnswer & { kind: 'refused' | 'conflict' }): Exit {
   if (answer.kind === 'conflict') return conflictExit(one.admitted, answer.field);
   if (!answer.isRecorded) return unrecorded(one.admitted, answer.code);
   const why = refusal(answer.code, answer.code === 'TG_CREDIT_INSUFFICIENT' ? 'account' : null);

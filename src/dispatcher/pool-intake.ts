@@ -7,6 +7,7 @@ import type { Log, Metrics } from '../ops/types.ts';
 import type { ByteBudget } from './byte-budget.ts';
 import type { JobLine } from './job-line.ts';
 import { PriorityQueue } from './priority-queue.ts';
+import type { SeenJobs } from './seen-jobs.ts';
 import type { Suspects } from './suspects.ts';
 import type { Arrival, WaitingRoom } from './types.ts';
 
@@ -25,6 +26,7 @@ interface PoolIntakeDeps {
   readonly bounds: Config['line'];
   readonly budget: ByteBudget;
   readonly suspects: Suspects;
+  readonly seen: SeenJobs;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Pick<Metrics, 'jobsReceived' | 'redelivered'>;
@@ -33,11 +35,13 @@ interface PoolIntakeDeps {
 /**
  * The consumer of one pool's two queues. States and moves:
  *
- *     paused ──free slot──▶ open ──no slot──▶ full ──slot──▶ open
- *        ▲                                     │
+ *     paused ──free slot, or retryPausedMs──▶ open ──no slot──▶ full ──slot──▶ open
+ *        ▲                                                      │
  *        └──── no slot for pauseAfterMs: cancel the consumers, hand everything back in order ◀┘
  *
- * paused: no consumer; jobs wait in RabbitMQ, where they are durable, ordered and visible, and where `wait_ms` is judged.
+ * paused: no consumer; jobs wait in RabbitMQ, where they are durable, ordered and visible, and where `wait_ms` is judged. It is
+ *         left now and then without a free slot, too: a job that was locked and not dispatched before a crash needs none, and
+ *         when such jobs have all the slots of the pool, nobody else will free one before their start windows close.
  * open:   deliveries go straight to the line.
  * full:   deliveries wait here, unacknowledged; a wake-up lets the first of them try again.
  * Nothing is held longer than `holdMsMax`, and a pool without a worker is never consumed. Source: design [16], [18].
@@ -49,10 +53,17 @@ export class PoolIntake implements WaitingRoom {
   /** Came back from the line without a slot: older than what is held since, so they go in front of it at the next offer. */
   #returned: Arrival[] = [];
   #state: 'paused' | 'open' | 'full' = 'paused';
+  /**
+   * A slot came free since something last returned. The wake-up may have overtaken a job that was refused a slot before it and is
+   * still on its way back here; nobody would be told of that slot again.
+   */
+  #isWoken = false;
   #channel: ConsumerChannel | null = null;
   #consumptions: Consumption[] = [];
   /** Monotonic time since which jobs have been held and none of the pool was placed; null while there is movement. */
   #heldSinceMs: number | null = null;
+  /** Monotonic time of the last pause; of old before the first, and after a lost channel, which may have left such jobs behind. */
+  #pausedMs = Number.NEGATIVE_INFINITY;
   /** Deliveries of the channel whose bytes are in the count: one that is answered twice gives them back once. */
   readonly #counted = new Set<Delivery>();
   /** The change of state under way; one at a time. */
@@ -72,12 +83,26 @@ export class PoolIntake implements WaitingRoom {
     return this.#held.size + this.#returned.length;
   }
 
+  /** The delivery of a job that is in our hands, held or under way. O(deliveries of the pool). */
+  find(jobId: string): { readonly priority: Priority; readonly forMs: number } | null {
+    for (const { messageId, queue, receivedMs } of this.#counted) {
+      if (messageId !== jobId) continue;
+      const priority = queue === jobQueue(this.pool, 'batch') ? 'batch' : 'interactive';
+      return { priority, forMs: Math.round(this.#deps.clock.monotonicMs() - receivedMs) };
+    }
+    return null;
+  }
+
   hold(arrival: Arrival): void {
     this.#deps.suspects.left(arrival.delivery);
     if (this.#state === 'paused' || !arrival.delivery.isLive) return this.#handBack([arrival]);
     this.#state = 'full';
     this.#heldSinceMs ??= this.#deps.clock.monotonicMs();
     this.#returned.push(arrival);
+    if (!this.#isWoken) return;
+    this.#isWoken = false;
+    // Once the rest of its batch is back, too.
+    queueMicrotask(() => this.#offerHeld(WAKE_JOBS));
   }
 
   placed(count: number): void {
@@ -92,17 +117,19 @@ export class PoolIntake implements WaitingRoom {
 
   /** A slot came free somewhere in the pool. */
   wake(): void {
+    this.#isWoken = true;
     this.#offerHeld(WAKE_JOBS);
   }
 
   /** Regular look, a few times a second: resume, pause, let the held try again, and give up what was held for too long. */
   look(slots: PoolSlots | undefined): void {
+    const nowMs = this.#deps.clock.monotonicMs();
     if (this.#state === 'paused') {
-      if ((slots?.free ?? 0) > 0 && !this.#deps.budget.isOver)
-        this.#change(() => this.#resume(slots?.total ?? 0));
+      const { total = 0, free = 0 } = slots ?? {};
+      const isDue = total > 0 && nowMs - this.#pausedMs > this.#deps.bounds.retryPausedMs;
+      if ((free > 0 || isDue) && !this.#deps.budget.isOver) this.#change(() => this.#resume(total));
       return;
     }
-    const nowMs = this.#deps.clock.monotonicMs();
     const heldMs = this.#heldSinceMs === null ? 0 : nowMs - this.#heldSinceMs;
     const isStuck = this.held > 0 && heldMs > this.#deps.bounds.pauseAfterMs;
     if (isStuck || this.#deps.budget.isOver) return this.#change(() => this.#pause());
@@ -131,12 +158,15 @@ export class PoolIntake implements WaitingRoom {
       priority,
       room: this,
       parsed: null,
+      jobId: null,
+      resumed: null,
       isPoison,
       isRefreshed: false,
       asked: 0,
     };
     if (this.#state === 'paused') this.#handBack([arrival]);
-    else if (this.#state === 'full') this.#held.push(arrival);
+    // A suspect goes on also without a slot: others wait for its end, it may have been locked, and the line holds it if not.
+    else if (this.#state === 'full' && !this.#deps.suspects.isWatched(delivery)) this.#held.push(arrival);
     else this.#deps.line.offer(arrival);
   }
 
@@ -156,11 +186,11 @@ export class PoolIntake implements WaitingRoom {
   }
 
   /** The broker judges `wait_ms` only at the head of its queue, so a job past it goes back there. */
-  #isHeldTooLong({ delivery, parsed }: Arrival, nowMs: number): boolean {
+  #isHeldTooLong({ delivery, parsed, resumed }: Arrival, nowMs: number): boolean {
     const heldMs = nowMs - delivery.receivedMs;
-    return (
-      heldMs > this.#deps.bounds.holdMsMax || heldMs > (parsed?.limits.wait_ms ?? Number.POSITIVE_INFINITY)
-    );
+    // A later attempt waits for as long as its job has time.
+    const waitMs = resumed === null ? parsed?.limits.wait_ms : undefined;
+    return heldMs > this.#deps.bounds.holdMsMax || heldMs > (waitMs ?? Number.POSITIVE_INFINITY);
   }
 
   #change(move: () => Promise<void>): void {
@@ -207,6 +237,7 @@ export class PoolIntake implements WaitingRoom {
     this.#channel = null;
     this.#consumptions = [];
     this.#state = 'paused';
+    this.#pausedMs = Number.NEGATIVE_INFINITY;
     for (const { delivery } of this.#inOrder().take(this.held)) this.#deps.suspects.left(delivery);
     for (const { body } of this.#counted) this.#deps.budget.add(-body.length);
     this.#counted.clear();
@@ -216,12 +247,14 @@ export class PoolIntake implements WaitingRoom {
     const consumptions = this.#consumptions;
     this.#consumptions = [];
     this.#state = 'paused';
+    this.#pausedMs = this.#deps.clock.monotonicMs();
     await Promise.all(consumptions.map((one) => one.cancel()));
     this.#handBack(this.#inOrder().take(this.held));
   }
 
   #handBack(arrivals: readonly Arrival[]): void {
     for (const arrival of arrivals) {
+      this.#deps.seen.note(arrival.delivery.messageId, this.pool, arrival.priority);
       arrival.delivery.requeue();
       this.left(arrival);
       this.#deps.suspects.handedBack(arrival.delivery);

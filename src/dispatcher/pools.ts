@@ -1,6 +1,7 @@
 import type { Broker } from '../broker/types.ts';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
+import type { Priority } from '../contracts/names.ts';
 import { StoreError } from '../errors.ts';
 import type { Directory } from '../network/types.ts';
 import type { Log, Metrics, Service } from '../ops/types.ts';
@@ -8,6 +9,7 @@ import type { SlotLeases } from '../workers/types.ts';
 import type { ByteBudget } from './byte-budget.ts';
 import type { JobLine } from './job-line.ts';
 import { PoolIntake } from './pool-intake.ts';
+import type { SeenJobs } from './seen-jobs.ts';
 import type { Suspects } from './suspects.ts';
 
 interface PoolsDeps {
@@ -20,12 +22,13 @@ interface PoolsDeps {
   readonly bounds: Config['line'];
   readonly budget: ByteBudget;
   readonly suspects: Suspects;
+  readonly seen: SeenJobs;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Pick<Metrics, 'jobsReceived' | 'redelivered'>;
 }
 
-/** One intake per model of the directory; looks at the slots of all pools with one call to Redis, a few times a second. */
+/** One intake per model of the directory and per open pool with a constraint; looks at the slots of all pools with one call to Redis, a few times a second. */
 export class Pools implements Service {
   readonly #deps: PoolsDeps;
   readonly #pools = new Map<string, PoolIntake>();
@@ -50,6 +53,18 @@ export class Pools implements Service {
   /** Slots of every pool with a live worker, as of the last look. */
   get slots(): Awaited<ReturnType<SlotLeases['poolSlots']>> {
     return this.#slots;
+  }
+
+  /** The pool of a job that is in our hands (`isHere`), or that went back to its queue and how long ago. For explaining only. */
+  seen(jobId: string): { pool: string; priority: Priority; forMs: number; isHere: boolean } | null {
+    for (const [pool, intake] of this.#pools) {
+      const found = intake.find(jobId);
+      if (found !== null) return { pool, ...found, isHere: true };
+    }
+    const before = this.#deps.seen.find(jobId);
+    if (before === null) return null;
+    const { pool, priority, agoMs } = before;
+    return { pool, priority, forMs: agoMs, isHere: false };
   }
 
   /** Milliseconds since the last look ended; 0 while nobody looks. */
@@ -117,10 +132,15 @@ export class Pools implements Service {
 
   /** A pool's queues are declared before anything consumes them, and stay when its model is retired: jobs may wait there. */
   async #addNew(): Promise<void> {
-    for (const { model } of this.#deps.directory.models()) {
-      if (this.#pools.has(model)) continue;
-      await this.#deps.declarePool(model);
-      this.#pools.set(model, new PoolIntake(model, this.#deps));
+    const { directory, declarePool } = this.#deps;
+    const names = [
+      ...directory.models().map(({ model }) => model),
+      ...directory.pools().map(({ name }) => name),
+    ];
+    for (const pool of names) {
+      if (this.#pools.has(pool)) continue;
+      await declarePool(pool);
+      this.#pools.set(pool, new PoolIntake(pool, this.#deps));
     }
   }
 }

@@ -53,8 +53,11 @@ export function failureReply(jobId: string, state: FinalState, code: Code): Repl
 export function addressed(
   to: Pick<EndedJob, 'replyTo' | 'correlationId'>,
   message: ReplyMessage,
+  about: 'job' | 'cancel' = 'job',
 ): AddressedReply | null {
-  return to.replyTo === null ? null : { replyTo: to.replyTo, correlationId: to.correlationId, message };
+  return to.replyTo === null
+    ? null
+    : { replyTo: to.replyTo, correlationId: to.correlationId, message, about };
 }
 
 function toMessage(reply: AddressedReply): OutMessage {
@@ -62,7 +65,7 @@ function toMessage(reply: AddressedReply): OutMessage {
     exchange: '',
     routingKey: reply.replyTo,
     body: Buffer.from(JSON.stringify(reply.message)),
-    messageId: `r-${reply.message.job ?? newUuidV7()}`,
+    messageId: `${reply.about === 'cancel' ? 'c' : 'r'}-${reply.message.job ?? newUuidV7()}`,
     correlationId: reply.correlationId ?? undefined,
     mandatory: true,
   };

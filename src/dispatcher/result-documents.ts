@@ -3,7 +3,7 @@ import { CODES, type Code } from '../errors.ts';
 import type { Directory } from '../network/types.ts';
 import type { AttemptDocument, EventDocument } from '../traces/types.ts';
 import { addressed, failureReply, successReply } from './replies.ts';
-import type { IdleResult, SettledResult } from './settle.ts';
+import type { IdleResult, RetriedResult, SettledResult } from './settle.ts';
 import type { AddressedReply } from './types.ts';
 import type { RefusedResult, VerifiedResult } from './verify.ts';
 
@@ -18,19 +18,35 @@ export function resultReply({ verified, job }: SettledResult, directory: Directo
 }
 
 /** What the attempt produced: the answer, its tokens with their times, the evidence. */
-export function attemptDocument({ verified, job }: SettledResult): AttemptDocument {
-  const { result } = verified;
+export function attemptDocument({ verified, job, decision }: SettledResult): AttemptDocument {
+  const { code, namespace, endedAtMs, chargedMicro, lockedMicro } = job;
+  return documentOf(verified, { code, namespace, endedAtMs, chargedMicro, lockedMicro, decision });
+}
+
+/** What came of an attempt that failed and was followed by another; `nowMs` is when that was decided. */
+export function retriedDocument(
+  { verified, decided, givenUp }: RetriedResult,
+  nowMs: number,
+): AttemptDocument {
+  const { namespace, lockedMicro } = givenUp;
+  const { code, decision } = decided;
+  return documentOf(verified, { code, namespace, endedAtMs: nowMs, chargedMicro: 0n, lockedMicro, decision });
+}
+
+function documentOf(
+  { result }: VerifiedResult,
+  end: Pick<
+    AttemptDocument,
+    'code' | 'namespace' | 'endedAtMs' | 'chargedMicro' | 'lockedMicro' | 'decision'
+  >,
+): AttemptDocument {
   return {
-    job: job.jobId,
-    attempt: job.attempt,
-    namespace: job.namespace,
+    job: result.job,
+    attempt: result.attempt,
     node: result.node,
     session: result.session,
     outcome: result.status,
-    code: job.code,
-    endedAtMs: job.endedAtMs,
-    chargedMicro: job.chargedMicro,
-    lockedMicro: job.lockedMicro,
+    ...end,
     result: {
       text: result.output?.text ?? null,
       finishReason: result.output?.finish_reason ?? null,

@@ -1,16 +1,19 @@
 import type { Broker, Delivery, Publisher } from '../broker/types.ts';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
-import { QUEUE } from '../contracts/names.ts';
-import { refusal, StoreError } from '../errors.ts';
+import { nodeUser, QUEUE } from '../contracts/names.ts';
+import { type Code, refusal, StoreError } from '../errors.ts';
 import type { Settlements } from '../ledger/types.ts';
-import type { Directory } from '../network/types.ts';
+import type { NodeHealth } from '../network/health.ts';
+import type { Directory, StrikeKind } from '../network/types.ts';
 import type { Log, Metrics, Service, Stage } from '../ops/types.ts';
 import type { EventDocument, TraceSink } from '../traces/types.ts';
 import type { SlotLeases } from '../workers/types.ts';
 import { BatchEnds } from './batch-ends.ts';
 import { Batcher } from './batcher.ts';
 import { deadLetter } from './dead-letter.ts';
+import { distinctParts } from './distinct.ts';
+import type { FailureOwner } from './failure-owner.ts';
 import { QueueConsumer } from './queue-consumer.ts';
 import type { Replier } from './replies.ts';
 import {
@@ -19,11 +22,12 @@ import {
   idleEvent,
   refusedResultEvent,
   resultReply,
+  retriedDocument,
 } from './result-documents.ts';
-import { distinctJobs, type IdleResult, type SettledResult, settle } from './settle.ts';
+import { giveUp, type IdleResult, type RetriedResult, type SettledResult, settle } from './settle.ts';
 import { anyLive, type StageRunner } from './stage-runner.ts';
 import type { Suspects } from './suspects.ts';
-import { writeDocuments } from './trace.ts';
+import { NO_DOCUMENTS, writeDocuments } from './trace.ts';
 import { type RefusedResult, type VerifiedResult, verify } from './verify.ts';
 
 /** What the line is made of. */
@@ -37,6 +41,8 @@ export interface ResultLineDeps {
   readonly directory: Directory;
   readonly slots: SlotLeases;
   readonly settlements: Settlements;
+  readonly failures: FailureOwner;
+  readonly health: Pick<NodeHealth, 'strike'>;
   readonly traces: TraceSink;
   readonly replier: Replier;
   readonly stages: StageRunner;
@@ -47,11 +53,21 @@ export interface ResultLineDeps {
 /** How long freeing the slots is tried while Redis is away, in milliseconds. */
 const RELEASE_MS_MAX = 2_000;
 
+/** Faults of a result that are its node's own, by what the broker says who sent it. */
+const BLAME: ReadonlyMap<Code, StrikeKind> = new Map([
+  ['TG_RESULT_SENDER', 'forged'],
+  ['TG_RESULT_SIGNATURE', 'forged'],
+  ['TG_RESULT_INVALID', 'bad_result'],
+  ['TG_RESULT_CONFLICT', 'bad_result'],
+  ['TG_RESULT_USAGE', 'bad_result'],
+]);
+
 /** What a batch of results came to, gathered on the way. */
 interface Batch {
   readonly deliveries: readonly Delivery[];
   readonly refused: RefusedResult[];
   readonly idle: IdleResult[];
+  readonly retried: RetriedResult[];
 }
 
 /**
@@ -64,7 +80,7 @@ interface Batch {
 export class ResultLine implements Service {
   readonly #deps: ResultLineDeps;
   readonly #batcher: Batcher<Delivery>;
-  #waiting: Delivery[] = [];
+  readonly #waiting: Delivery[] = [];
   readonly #consumer: QueueConsumer;
   readonly #ends: BatchEnds;
   #isOpen = true;
@@ -82,7 +98,7 @@ export class ResultLine implements Service {
       prefetch: deps.bounds.prefetch,
       onDelivery: (delivery) => this.#receive(delivery),
       onGone: () => {
-        this.#waiting = [];
+        for (const delivery of this.#waiting.splice(0)) this.#deps.suspects.left(delivery);
       },
     });
   }
@@ -90,6 +106,11 @@ export class ResultLine implements Service {
   /** Results delivered and not yet in a batch; the prefetch bounds them. */
   get waiting(): number {
     return this.#waiting.length;
+  }
+
+  /** True while results are heard. */
+  get isListening(): boolean {
+    return this.#consumer.isConsuming;
   }
 
   start(): Promise<void> {
@@ -107,7 +128,7 @@ export class ResultLine implements Service {
 
   async #stages(batch: Batch): Promise<() => Promise<void>> {
     const verified = await this.#verify(batch); //       sender, shape, digest; signature where it matters
-    const settled = await this.#settle(batch, verified); // COMMIT: capture or void, once per lock (PostgreSQL)
+    const settled = await this.#settle(batch, verified); // COMMIT: capture, void or another attempt, once (PostgreSQL)
     await this.#release(batch, settled); //              the slot is free (Redis)
     return () => this.#finish(batch, settled);
   }
@@ -115,13 +136,14 @@ export class ResultLine implements Service {
   /** Behind the commit, beside the next batch. */
   async #finish(batch: Batch, settled: readonly SettledResult[]): Promise<void> {
     await this.#reply(batch, settled); //                to the client (RabbitMQ)
+    await this.#alarm(batch); //                         for those that get another attempt
     await this.#trace(batch, settled); //                the answer and every anomaly, durable (MongoDB)
     for (const delivery of batch.deliveries) this.#answer(delivery, 'acknowledge');
   }
 
   async #run(deliveries: readonly Delivery[]): Promise<void> {
     try {
-      const finish = await this.#stages({ deliveries, refused: [], idle: [] });
+      const finish = await this.#stages({ deliveries, refused: [], idle: [], retried: [] });
       await this.#ends.take(finish().catch((error: unknown) => this.#handBack(deliveries, error)));
     } catch (error) {
       this.#handBack(deliveries, error);
@@ -145,31 +167,60 @@ export class ResultLine implements Service {
       verify(batch.deliveries, this.#deps),
     );
     batch.refused.push(...off);
-    for (const one of off) this.#deps.metrics.resultRefused(one.refusal.code);
+    for (const { delivery, refusal: why, job } of off) {
+      this.#deps.metrics.resultRefused(why.code);
+      this.#blame(delivery, why.code, job);
+    }
     return on;
   }
 
   async #settle(batch: Batch, verified: readonly VerifiedResult[]): Promise<readonly SettledResult[]> {
     const settled: SettledResult[] = [];
-    for (const part of distinctJobs(verified)) {
-      const { on, off } = await this.#call(batch, 'settle', part.length, () =>
-        settle(part, this.#deps.settlements),
-      );
-      settled.push(...on);
-      batch.idle.push(...off);
+    for (const part of distinctParts(verified, ({ result }) => result.job)) {
+      const good = part.filter(({ result }) => result.status === 'completed');
+      const bad = part.filter(({ result }) => result.status === 'failed');
+      if (good.length > 0) {
+        const { on, off } = await this.#call(batch, 'settle', good.length, () =>
+          settle(good, this.#deps.settlements),
+        );
+        settled.push(...on);
+        batch.idle.push(...off);
+      }
+      if (bad.length > 0) {
+        const { retried, ended, off } = await this.#call(batch, 'settle', bad.length, () =>
+          giveUp(bad, this.#deps.failures),
+        );
+        settled.push(...ended);
+        batch.retried.push(...retried);
+        batch.idle.push(...off);
+      }
     }
-    for (const { code } of batch.idle) this.#deps.metrics.resultRefused(code);
-    for (const { isFirst, isCapped, job } of settled) {
-      if (isFirst) this.#deps.metrics.ended(job.state);
-      if (isFirst && isCapped) this.#deps.metrics.resultRefused('TG_RESULT_USAGE');
+    for (const { code, verified: one } of batch.idle) {
+      this.#deps.metrics.resultRefused(code);
+      this.#blame(one.delivery, code, one.result.job);
+    }
+    for (const { isFirst, isCapped, job, decision, verified: one } of settled) {
+      if (isFirst && decision === null) this.#deps.metrics.ended(job.state);
+      if (!isFirst || !isCapped) continue;
+      this.#deps.metrics.resultRefused('TG_RESULT_USAGE');
+      this.#blame(one.delivery, 'TG_RESULT_USAGE', job.jobId);
     }
     return settled;
   }
 
+  /** Holds against the sender what only a faulty or a lying node does; whoever is late is not. */
+  #blame({ userId }: Delivery, code: Code, jobId: string | null): void {
+    const kind = BLAME.get(code);
+    const prefix = nodeUser('');
+    if (kind === undefined || userId === null || !userId.startsWith(prefix)) return;
+    this.#deps.health.strike(userId.slice(prefix.length), kind, jobId);
+  }
+
   /** The slot of a late or stale result was freed by whoever ended that attempt. */
   async #release(batch: Batch, settled: readonly SettledResult[]): Promise<void> {
-    if (settled.length === 0) return;
-    const leases = settled.map(({ verified: { result } }) => ({
+    const done = [...settled, ...batch.retried];
+    if (done.length === 0) return;
+    const leases = done.map(({ verified: { result } }) => ({
       jobId: result.job,
       attempt: result.attempt,
       node: result.node,
@@ -211,10 +262,18 @@ export class ResultLine implements Service {
         .filter((one) => one.isCapped)
         .map((one) => anomalyEvent(one.verified, 'TG_RESULT_USAGE', one.job.namespace, nowMs)),
     ];
-    const documents = { requests: [], attempts: settled.map(attemptDocument), events };
-    await this.#call(batch, 'trace_attempt', settled.length + events.length, () =>
+    const attempts = [
+      ...settled.map(attemptDocument),
+      ...batch.retried.map((one) => retriedDocument(one, nowMs)),
+    ];
+    const documents = { ...NO_DOCUMENTS, attempts, events };
+    await this.#call(batch, 'trace_attempt', attempts.length + events.length, () =>
       writeDocuments(documents, traces, log),
     );
+  }
+
+  async #alarm({ retried }: Batch): Promise<void> {
+    if (retried.length > 0) await this.#deps.failures.setAlarms(retried.map(({ decided }) => decided));
   }
 
   #call<T>(batch: Batch, stage: Stage, results: number, call: () => Promise<T>, forMs?: number): Promise<T> {

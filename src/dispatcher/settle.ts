@@ -1,16 +1,27 @@
 import type { Code } from '../errors.ts';
-import type { EndedJob, SettleAnswer, Settlements } from '../ledger/types.ts';
+import type { EndedJob, GiveUpAnswer, GivenUp, SettleAnswer, Settlements } from '../ledger/types.ts';
+import type { Decision } from '../traces/types.ts';
 import { answered } from './answered.ts';
+import type { Decided, FailedAttempt, FailureOwner } from './failure-owner.ts';
 import type { VerifiedResult } from './verify.ts';
 
 /** A result that ended its job, now or before: release, reply and trace follow, each harmless to repeat. */
 export interface SettledResult {
   readonly verified: VerifiedResult;
   readonly job: EndedJob;
+  /** Null for a good result. */
+  readonly decision: Decision | null;
   /** False for a repeat of a result that was settled by an earlier delivery. */
   readonly isFirst: boolean;
   /** The node reported more than the job's limits: the charge was capped at the lock. */
   readonly isCapped: boolean;
+}
+
+/** A failed result whose job goes on with another attempt: release, trace and alarm follow, each harmless to repeat. */
+export interface RetriedResult {
+  readonly verified: VerifiedResult;
+  readonly decided: Decided;
+  readonly givenUp: GivenUp;
 }
 
 /** A result that changed nothing: late, for another attempt, or different from the one that was settled. */
@@ -47,27 +58,54 @@ export async function settle(
     if (!('job' in answer)) off.push({ verified: one, ...idle(answer) });
     else {
       const { job, isCapped } = answer;
-      on.push({ verified: one, job, isFirst: answer.kind === 'settled', isCapped });
+      on.push({ verified: one, job, decision: null, isFirst: answer.kind === 'settled', isCapped });
     }
   }
   return { on, off };
 }
 
-/** Parts in which each job stands at most once: one call to the ledger may not name a job twice. */
-export function distinctJobs(verified: readonly VerifiedResult[]): VerifiedResult[][] {
-  const parts: VerifiedResult[][] = [];
-  const timesSeen = new Map<string, number>();
-  for (const one of verified) {
-    const times = timesSeen.get(one.result.job) ?? 0;
-    timesSeen.set(one.result.job, times + 1);
-    const part = parts[times] ?? [];
-    part.push(one);
-    parts[times] = part;
-  }
-  return parts;
+/** What failed results came to. */
+export interface FailedResults {
+  readonly retried: readonly RetriedResult[];
+  readonly ended: readonly SettledResult[];
+  readonly off: readonly IdleResult[];
 }
 
-type IdleAnswer = Extract<SettleAnswer, { kind: 'late' | 'stale' | 'different' | 'unknown' }>;
+/** Hands failed results to the owner of failure: each job goes on with another attempt or ends, its lock void. */
+export async function giveUp(
+  verified: readonly VerifiedResult[],
+  failures: Pick<FailureOwner, 'decide'>,
+): Promise<FailedResults> {
+  const failed = verified.map((one) => ({ ...failedAttempt(one), verified: one }));
+  const retried: RetriedResult[] = [];
+  const ended: SettledResult[] = [];
+  const off: IdleResult[] = [];
+  for (const decided of await failures.decide(failed, false)) {
+    const { failed: one, decision, answer } = decided;
+    if (answer.kind === 'retry') retried.push({ verified: one.verified, decided, givenUp: answer.givenUp });
+    else if (answer.kind === 'ended') {
+      const { job, isFirst } = answer;
+      ended.push({ verified: one.verified, job, decision, isFirst, isCapped: false });
+    } else off.push({ verified: one.verified, ...idle(answer) });
+  }
+  return { retried, ended, off };
+}
+
+function failedAttempt({ result, digest }: VerifiedResult): FailedAttempt {
+  const { job: jobId, attempt, node, session, error } = result;
+  return {
+    jobId,
+    attempt,
+    node,
+    session,
+    digest,
+    failure: { kind: 'error_result', error: error?.code ?? '' },
+  };
+}
+
+type IdleAnswer =
+  | Extract<SettleAnswer, { kind: 'late' | 'stale' | 'different' | 'unknown' }>
+  | Extract<GiveUpAnswer, { kind: 'late' | 'stale' | 'different' | 'unknown' }>;
 
 function idle(answer: IdleAnswer): {
   code: Code;

@@ -1,31 +1,39 @@
-import type { Broker, Delivery } from '../broker/types.ts';
-import { QUEUE } from '../contracts/names.ts';
+import type { Broker, Delivery, Publisher } from '../broker/types.ts';
+import { poolOfJob, QUEUE } from '../contracts/names.ts';
 import type { Log, Metrics, Service } from '../ops/types.ts';
 import type { JobLine } from './job-line.ts';
+import { movedMessage } from './moved.ts';
 import { QueueConsumer } from './queue-consumer.ts';
+import type { SeenJobs } from './seen-jobs.ts';
 import type { Suspects } from './suspects.ts';
 import type { Arrival, Source, WaitingRoom } from './types.ts';
 
 interface SideIntakeDeps {
   readonly broker: Broker;
+  readonly publisher: Publisher;
   readonly line: Pick<JobLine, 'offer'>;
   readonly suspects: Suspects;
+  readonly seen: SeenJobs;
   readonly log: Log;
   readonly metrics: Pick<Metrics, 'jobsReceived' | 'redelivered'>;
 }
 
 /** Unacknowledged deliveries of each side queue; they need no slot, so a few are enough. */
 const PREFETCH = 128;
-/** A job that came round by the alternate exchange and found no slot goes back there after this, in milliseconds. */
+/** A job that found no slot while its pool has no queue yet goes back to where it came from after this, in milliseconds. */
 const HOLD_MS = 1_000;
 
 /**
- * Consumes one of the two side doors: jobs without a queue (`jobs.unroutable`: unknown model, or one added a moment ago) and
- * jobs whose `wait_ms` ran out in their queue (`jobs.expired`). Both run the same stages. Source: design [19].
+ * Consumes one of the two side doors: jobs without a queue (`jobs.unroutable`: unknown model, or a pool made a moment ago) and
+ * jobs whose `wait_ms` ran out in their queue (`jobs.expired`). Both run the same stages. A job of the first
+ * kind that finds no slot waits where the others of its pool wait, as soon as there is such a queue: here it would be in the
+ * way of all that come by this door. Source: design [19].
  */
 export class SideIntake implements Service, WaitingRoom {
   readonly #line: Pick<JobLine, 'offer'>;
+  readonly #publisher: Publisher;
   readonly #suspects: Suspects;
+  readonly #seen: SeenJobs;
   readonly #metrics: SideIntakeDeps['metrics'];
   readonly #source: Exclude<Source, 'pool'>;
   readonly #consumer: QueueConsumer;
@@ -34,7 +42,9 @@ export class SideIntake implements Service, WaitingRoom {
   constructor(deps: SideIntakeDeps, source: Exclude<Source, 'pool'>) {
     this.#metrics = deps.metrics;
     this.#line = deps.line;
+    this.#publisher = deps.publisher;
     this.#suspects = deps.suspects;
+    this.#seen = deps.seen;
     this.#source = source;
     this.#consumer = new QueueConsumer(deps.broker, deps.log, {
       queue: QUEUE[source],
@@ -54,9 +64,20 @@ export class SideIntake implements Service, WaitingRoom {
 
   hold(arrival: Arrival): void {
     this.left(arrival);
+    const { delivery, parsed } = arrival;
+    if (parsed) this.#seen.note(parsed.id, poolOfJob(parsed), parsed.priority);
+    void this.#move(delivery);
+  }
+
+  /** Confirmed first, acknowledged then: a crash in between leaves two of one id, and the line answers both with one job. */
+  async #move(delivery: Delivery): Promise<void> {
+    if (this.#source === 'unroutable') {
+      const outcome = await this.#publisher.publish(movedMessage(delivery));
+      if (outcome === 'confirmed') return delivery.acknowledge();
+    }
     const timer = setTimeout(() => {
       this.#timers.delete(timer);
-      arrival.delivery.requeue();
+      delivery.requeue();
     }, HOLD_MS);
     this.#timers.add(timer);
   }
@@ -78,6 +99,8 @@ export class SideIntake implements Service, WaitingRoom {
         priority: 'interactive',
         room: this,
         parsed: null,
+        jobId: null,
+        resumed: null,
         isPoison,
         isRefreshed: false,
         asked: 0,

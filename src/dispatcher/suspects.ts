@@ -67,6 +67,11 @@ export class Suspects {
     if (this.#current === null) void this.#next();
   }
 
+  /** True while this delivery is the one that all suspects behind it wait for. */
+  isWatched(delivery: Delivery): boolean {
+    return this.#current?.delivery === delivery;
+  }
+
   /** The delivery goes back to its queue unharmed, by this process: when it comes again it is no suspect. */
   handedBack(delivery: Delivery): void {
     const isWorthIt = this.#clock.monotonicMs() < this.#untilMs && this.#cleared.size < CLEARED_MAX;

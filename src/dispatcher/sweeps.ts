@@ -1,26 +1,29 @@
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 import { StoreError } from '../errors.ts';
-import type { CreditLocks, EndedJob, OpenAttempt, Sweeps as LedgerSweeps } from '../ledger/types.ts';
+import type { EndedJob, OpenAttempt, Sweeps as LedgerSweeps } from '../ledger/types.ts';
 import type { Log, Metrics, Service } from '../ops/types.ts';
 import type { TraceSink } from '../traces/types.ts';
-import type { FleetRegistry, LeaseUpkeep, SlotLeases } from '../workers/types.ts';
+import type { FleetRegistry, LeaseUpkeep } from '../workers/types.ts';
 import { endedWithoutResult } from './documents.ts';
+import { type FailureOwner, hasWorker } from './failure-owner.ts';
+import type { Failure } from './failure-policy.ts';
 import { addressed, failureReply, type Replier } from './replies.ts';
-import { writeDocuments } from './trace.ts';
+import { NO_DOCUMENTS, writeDocuments } from './trace.ts';
 
 /** What the sweeps touch. */
 export interface SweepsDeps {
   readonly ledger: LedgerSweeps;
-  readonly locks: Pick<CreditLocks, 'endJobs'>;
+  readonly failures: FailureOwner;
   readonly registry: FleetRegistry;
-  /** True while this coordinator hears the workers: silence means something only then. */
+  /** True while this coordinator hears the workers and their results: silence means something only then. */
   readonly isListening: () => boolean;
-  readonly leases: Pick<LeaseUpkeep, 'expireLeases' | 'rebuild'>;
-  readonly slots: SlotLeases;
+  readonly leases: Pick<LeaseUpkeep, 'expireLeases' | 'rebuild' | 'progress'>;
   readonly traces: TraceSink;
   readonly replier: Replier;
-  readonly bounds: Config['sweeps'] & Pick<Config['fleet'], 'lostAfterMs'>;
+  readonly bounds: Config['sweeps'] &
+    Pick<Config['fleet'], 'lostAfterMs' | 'heartbeatMs'> &
+    Pick<Config['retries'], 'firstTokenMs'>;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -31,8 +34,8 @@ const WALKS_PER_LIMIT = 3;
 
 /**
  * Periodic repair, the same on every coordinator and safe on several at once, because each step is guarded by state and attempt
- * in PostgreSQL: overdue jobs, jobs of lost workers, replies that are owed, leases past their end, slots of an emptied Redis.
- * Everything a sweep ends goes through one door: void, `failed`, retryable, reply owed. Source: design [10], [15], [24].
+ * in PostgreSQL: overdue jobs, attempts of lost or idle workers, what rows owe, alarms that may be lost, leases past their end,
+ * slots of an emptied Redis. What a sweep finds failed it hands to the owner of failure. Source: design [10], [15], [24].
  */
 export class Sweeps implements Service {
   readonly #deps: SweepsDeps;
@@ -43,6 +46,8 @@ export class Sweeps implements Service {
   /** Monotonic time of the last walk over all open attempts, and how many there were. */
   #walkedMs = Number.NEGATIVE_INFINITY;
   #openAttemptsSeen = 0;
+  /** Monotonic time since which this coordinator has heard workers and their results without a break. */
+  #hearingSinceMs: number | null = null;
   /** How far the open job with the oldest deadline was past it, as of the last walk. */
   #overdueMs = 0;
   /** Monotonic time at which a step of a sweep or a page of a walk last ended. */
@@ -82,10 +87,15 @@ export class Sweeps implements Service {
 
   /** Runs every sweep once; for tests and for the end of a drain. */
   async sweepOnce(): Promise<void> {
+    this.#hearingSinceMs = this.#deps.isListening()
+      ? (this.#hearingSinceMs ?? this.#deps.clock.monotonicMs())
+      : null;
     await this.#step('rebuild', () => this.#rebuild());
     await this.#step('lost', () => this.#endLost());
     await this.#step('overdue', () => this.#endOverdue());
     await this.#step('owed', () => this.#payReplies());
+    await this.#step('owed attempts', () => this.#deps.failures.payOwed(this.#deps.bounds.batchJobsMax));
+    await this.#step('alarms', () => this.#deps.failures.ringOverdue(this.#deps.bounds.batchJobsMax));
     await this.#step('leases', async () => {
       await this.#deps.leases.expireLeases(this.#deps.bounds.batchJobsMax);
     });
@@ -119,8 +129,8 @@ export class Sweeps implements Service {
   }
 
   /**
-   * Ends the jobs of sessions that the registry gives up: silent, replaced, or gone with leases left. A slow walk besides finds
-   * attempts of sessions that nobody remembers any more.
+   * Gives up the attempts of sessions that the registry gives up: silent, replaced, or gone with leases left. A slow walk besides
+   * finds attempts of sessions that nobody remembers any more, and those that live workers do not get on with.
    */
   async #endLost(): Promise<void> {
     const { registry, bounds, clock } = this.#deps;
@@ -134,15 +144,45 @@ export class Sweeps implements Service {
     let open = 0;
     for await (const page of this.#walk()) {
       open += page.length;
-      for (const attempt of page)
-        if (live && !live.has(sessionKey(attempt))) missing.add(sessionKey(attempt));
-      await this.#end(
-        page.filter((attempt) => gone.has(sessionKey(attempt)) || this.#isForgotten(attempt, missing)),
+      const alive: OpenAttempt[] = [];
+      for (const attempt of page) {
+        if (live?.has(sessionKey(attempt))) alive.push(attempt);
+        else if (live) missing.add(sessionKey(attempt));
+      }
+      const orphans = page.filter(
+        (attempt) => gone.has(sessionKey(attempt)) || this.#isForgotten(attempt, missing),
       );
+      await this.#giveUp(orphans, { kind: 'worker_lost' });
+      await this.#giveUpIdle(alive.filter((attempt) => !gone.has(sessionKey(attempt))));
     }
     this.#openAttemptsSeen = open;
     for (const key of this.#missingSince.keys()) if (!missing.has(key)) this.#missingSince.delete(key);
-    for (const { node, session } of lost) await registry.forget(node, session);
+    for (const { node, session } of lost) {
+      this.#deps.failures.noteLost({ node, session });
+      await registry.forget(node, session);
+    }
+  }
+
+  /**
+   * Attempts of live workers that no heartbeat has named though their start window is over, or that give no token for too long. Two
+   * heartbeats are allowed for what is on its way: the worker's word, or its result.
+   */
+  async #giveUpIdle(alive: readonly OpenAttempt[]): Promise<void> {
+    const { leases, bounds, clock } = this.#deps;
+    if (this.#hearingSinceMs === null || clock.monotonicMs() - this.#hearingSinceMs < bounds.lostAfterMs)
+      return;
+    const late = alive.filter(({ startOverMs }) => startOverMs > 2 * bounds.heartbeatMs);
+    if (late.length === 0) return;
+    const progress = await leases.progress(late);
+    const isSlow = ({ startOverMs }: OpenAttempt) =>
+      startOverMs > bounds.firstTokenMs + 2 * bounds.heartbeatMs;
+    await this.#giveUp(
+      late.filter((_, i) => progress[i] === 'unseen'),
+      { kind: 'not_started' },
+    );
+    const slow = late.filter((one, i) => progress[i] === 'begun' && isSlow(one));
+    await this.#giveUp(slow, { kind: 'no_first_token' });
+    await this.#deps.failures.tellWorkers(slow);
   }
 
   /** Null while silence means nothing: nobody listens, or Redis is warming. */
@@ -162,21 +202,20 @@ export class Sweeps implements Service {
     return nowMs - sinceMs > this.#deps.bounds.lostAfterMs;
   }
 
-  async #end(orphans: readonly OpenAttempt[]): Promise<void> {
-    if (orphans.length === 0) return;
-    const answers = await this.#deps.locks.endJobs(
-      orphans.map(({ jobId, attempt, node, session }) => ({
+  async #giveUp(attempts: readonly OpenAttempt[], failure: Failure): Promise<void> {
+    if (attempts.length === 0) return;
+    await this.#deps.failures.decide(
+      attempts.map(({ jobId, attempt, node, session }) => ({
         jobId,
         attempt,
         node,
         session,
-        code: 'TG_WORKER_LOST' as const,
-        isReplyOwed: true,
+        failure,
+        digest: null,
       })),
+      true,
     );
-    const ended = answers.filter((answer) => answer.kind === 'ended').length;
-    this.#deps.log.warn({ jobs: ended }, 'jobs of lost workers ended');
-    for (let i = 0; i < ended; i++) this.#deps.metrics.ended('failed');
+    this.#deps.log.warn({ attempts: attempts.length, failure: failure.kind }, 'attempts given up');
   }
 
   async #endOverdue(): Promise<void> {
@@ -188,31 +227,17 @@ export class Sweeps implements Service {
 
   /** Reply, slot, trace, then the mark is cleared: a crash in between does it again. */
   async #payReplies(): Promise<void> {
-    const { ledger, replier, traces, log, bounds } = this.#deps;
+    const { ledger, replier, failures, traces, log, bounds } = this.#deps;
     const owed = await ledger.owedReplies(bounds.batchJobsMax);
     if (owed.length === 0) return;
     const replies = owed.map(replyOf);
     const sent = await replier.send(replies.filter((reply) => reply !== null));
     if (sent.includes(false)) return;
-    await this.#release(owed);
-    await writeDocuments({ requests: [], attempts: owed.map(endedWithoutResult), events: [] }, traces, log);
+    const last = owed.filter(hasWorker);
+    // Without Redis slots come free when their leases end: no reason to pay a reply again with every sweep until it is back.
+    await failures.release(last);
+    await writeDocuments({ ...NO_DOCUMENTS, attempts: owed.map(endedWithoutResult) }, traces, log);
     await ledger.clearOwed(owed.map((job) => job.jobId));
-  }
-
-  /** Without Redis slots come free when their leases end: no reason to pay a reply again with every sweep until it is back. */
-  async #release(ended: readonly EndedJob[]): Promise<void> {
-    const leases = ended
-      .filter(hasWorker)
-      .map(({ jobId, attempt, node, session }) => ({ jobId, attempt, node, session }));
-    try {
-      await this.#deps.slots.releaseBatch(leases);
-    } catch (error) {
-      if (!(error instanceof StoreError)) throw error;
-      this.#deps.log.warn(
-        { slots: leases.length, reason: error.message },
-        'slots left to the end of their lease',
-      );
-    }
   }
 
   async *#walk(): AsyncGenerator<readonly OpenAttempt[]> {
@@ -235,8 +260,4 @@ function sessionKey({ node, session }: { node: string; session: number }): strin
 
 function replyOf(job: EndedJob) {
   return addressed(job, failureReply(job.jobId, job.state, job.code ?? 'TG_JOB_OVERDUE'));
-}
-
-function hasWorker(job: EndedJob): job is EndedJob & { readonly node: string; readonly session: number } {
-  return job.node !== null && job.session !== null;
 }

@@ -3,7 +3,7 @@ import type { ChatJob } from '../contracts/job.ts';
 import type { Priority } from '../contracts/names.ts';
 import type { ReplyMessage } from '../contracts/reply.ts';
 import type { Refusal } from '../errors.ts';
-import type { JobIdentity } from '../ledger/types.ts';
+import type { JobIdentity, RetryFacts } from '../ledger/types.ts';
 import type { Account, ModelVersion, Publisher } from '../network/types.ts';
 import type { Choice } from '../workers/types.ts';
 
@@ -31,10 +31,16 @@ export interface Arrival {
   readonly room: WaitingRoom;
   /** Kept from the first admission, so that a held job is not parsed again. Written by admit only. */
   parsed: ChatJob | null;
+  /** The job that it is about, as soon as that is known. Written by admit only. */
+  jobId: string | null;
+  /** Kept from the first time that a later attempt's row and input were read. Written by resume only. */
+  resumed: Resumed | null;
   /** True if coordinators died over this delivery again and again: it is not read any more. */
   readonly isPoison: boolean;
   /** True once the directory was read again for it: what it does not know now, it does not know. Written by the line only. */
   isRefreshed: boolean;
+  /** Set once its pool was asked for: one that is not open now will not be. Written by admission only. */
+  hasAskedForPool?: true;
   /** How often a duplicate waited for the trace of its finished twin. Written by the line only. */
   asked: number;
 }
@@ -47,17 +53,35 @@ export interface Known {
   readonly publisher: Publisher;
   /** Null only if there is no such model. */
   readonly model: ModelVersion | null;
+  /** Whose slots it needs: its model's, under its constraint. */
+  readonly pool: string;
   readonly identity: JobIdentity;
 }
 
-/** A job that may run: its model is known and all limits are in order. */
-export interface Admitted extends Known {
+/** An attempt that may run; all that the stages behind admit need of it, whichever attempt it is. */
+export interface Runnable {
+  readonly arrival: Arrival;
+  readonly jobId: string;
+  readonly job: ChatJob;
+  /** What runs: the model that was asked for, or a fallback. */
   readonly model: ModelVersion;
+  readonly attempt: number;
+}
+
+/** The first attempt of a job: its model is known and all limits are in order. It has no lock yet. */
+export interface Admitted extends Known, Runnable {
+  readonly model: ModelVersion;
+  readonly resumed: null;
+}
+
+/** A later attempt of a job whose lock stands: what its row says, and its input from the trace. */
+export interface Resumed extends Runnable {
+  readonly resumed: RetryFacts;
 }
 
 /** A job with a slot. `isTaken`: this call took the lease, so this call gives it back if the lock says no. */
-export interface Reserved {
-  readonly admitted: Admitted;
+export interface Reserved<J extends Runnable = Admitted | Resumed> {
+  readonly admitted: J;
   readonly choice: Choice;
   readonly isTaken: boolean;
 }
@@ -67,7 +91,7 @@ export interface Reserved {
  * `askedMs`: monotonic time at which the question was sent; `startMs` and `remainingMs` count from there.
  */
 export interface Locked {
-  readonly admitted: Admitted;
+  readonly admitted: Admitted | Resumed;
   readonly attempt: number;
   readonly node: string;
   readonly session: number;
@@ -92,6 +116,8 @@ export interface AddressedReply {
   readonly replyTo: string;
   readonly correlationId: string | null;
   readonly message: ReplyMessage;
+  /** Of a job, unless it says otherwise: whoever cancels one is answered apart from its sender. */
+  readonly about?: 'job' | 'cancel';
 }
 
 /** How a delivery leaves the line before its dispatch. One function maps it to an answer to the broker. */
@@ -113,8 +139,8 @@ export type Outcome =
   | { readonly kind: 'done' }
   /** Its twin ended but the trace is not there yet: ask again after `delayMs`. */
   | { readonly kind: 'later'; readonly delayMs: number }
-  /** The attempt could not be handed over; the job has ended, by this call if `isFirst`, and its row owes the reply. */
-  | { readonly kind: 'failed'; readonly locked: Locked; readonly isFirst: boolean }
+  /** The attempt could not be handed over and was given up; its row owes what follows. */
+  | { readonly kind: 'given_up'; readonly locked: Locked }
   /** A server was away for too long: the broker keeps it. */
   | { readonly kind: 'requeued' };
 

@@ -97,6 +97,9 @@ function inconsistency(result: ResultMessage): string | null {
   if ((result.output !== null) !== isCompleted) return 'output';
   if ((result.error === null) !== isCompleted) return 'error';
   if (result.tokens && result.tokens.ends.length !== result.tokens.at_ms.length) return 'tokens';
+  // Half a surrogate pair becomes U+FFFD in the bytes of the digest: two texts would have one proof.
+  if (result.output?.text.isWellFormed() === false) return 'output.text';
+  if (result.error?.code.isWellFormed() === false) return 'error.code';
   return null;
 }
 

@@ -3,11 +3,9 @@ import { InvariantError, invariant } from '../errors.ts';
 import type { Log } from '../ops/types.ts';
 import type { Database } from '../postgres/database.ts';
 import { byId, servedWithoutPoison } from './batch.ts';
-import { type AnswerRow, type DescriptionRow, endedOf, existingOf, identityColumns } from './rows.ts';
+import { type AnswerRow, existingOf, identityColumns } from './rows.ts';
 import type {
   CreditLocks,
-  EndAnswer,
-  EndRequest,
   EndUnlockedAnswer,
   EndUnlockedRequest,
   ExistingJob,
@@ -76,6 +74,7 @@ export class CreditLocksPg implements CreditLocks {
           batch.map((request) => request.attemptsMax),
           batch.map((request) => request.node),
           batch.map((request) => request.session),
+          batch.map((request) => request.poolSuffix ?? null),
           this.#config.startWindowMs,
           this.#config.deadlineGraceMs,
         ]);
@@ -133,32 +132,6 @@ export class CreditLocksPg implements CreditLocks {
       ({ jobId }, rejection) => {
         this.#log.error({ jobId, sqlState: rejection.sqlState }, 'PostgreSQL cannot take this refusal');
         return REJECTED;
-      },
-    );
-  }
-
-  /** Ends locked jobs without a result: nothing is charged. `not_open` changes nothing. */
-  endJobs(requests: readonly EndRequest[]): Promise<EndAnswer[]> {
-    return servedWithoutPoison<EndRequest, EndAnswer>(
-      requests,
-      async (batch) => {
-        const rows = await this.#db.query<DescriptionRow>('end_jobs', [
-          batch.map((request) => request.jobId),
-          batch.map((request) => request.attempt),
-          batch.map((request) => request.node),
-          batch.map((request) => request.session),
-          batch.map((request) => request.code),
-          batch.map((request) => request.isReplyOwed),
-        ]);
-        const ended = byId(rows, (row) => row.job_id, batch);
-        return batch.map(({ jobId }) => {
-          const row = ended.get(jobId);
-          return row === undefined ? { kind: 'not_open' } : { kind: 'ended', job: endedOf(row) };
-        });
-      },
-      ({ jobId }, rejection) => {
-        this.#log.error({ jobId, sqlState: rejection.sqlState }, 'PostgreSQL cannot take this end');
-        return { kind: 'not_open' };
       },
     );
   }

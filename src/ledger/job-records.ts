@@ -17,6 +17,8 @@ export interface JobRecord {
   readonly namespace: string | null;
   readonly publisher: string | null;
   readonly model: string | null;
+  /** Of its constraint, `~r.eu-west~v.24`; null: it had none. */
+  readonly poolSuffix: string | null;
   /** 1, 2, … of its model; `modelVersionId` is the one that messages carry. */
   readonly modelVersion: number | null;
   readonly modelVersionId: number | null;
@@ -64,6 +66,7 @@ interface StoryRow {
   readonly namespace: string | null;
   readonly publisher: string | null;
   readonly model: string | null;
+  readonly pool_suffix: string | null;
   readonly model_version: number | null;
   readonly model_version_id: number | null;
   readonly input_price_micro: bigint | null;
@@ -109,6 +112,7 @@ function recordOf(row: StoryRow): JobRecord {
     namespace: row.namespace,
     publisher: row.publisher,
     model: row.model,
+    poolSuffix: row.pool_suffix,
     modelVersion: row.model_version,
     modelVersionId: row.model_version_id,
     inputPriceMicro: row.input_price_micro,

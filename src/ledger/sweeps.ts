@@ -9,6 +9,7 @@ interface OpenAttemptRow {
   readonly session: bigint;
   readonly pool: string;
   readonly deadline_in_ms: number;
+  readonly start_over_ms: number;
 }
 
 /** What the sweeps need, with the dispatcher's role. Safe on several coordinators at once. Throws as `CreditLocksPg`. */
@@ -44,6 +45,7 @@ export class SweepsPg implements Sweeps {
       session: Number(row.session),
       pool: row.pool,
       deadlineInMs: row.deadline_in_ms,
+      startOverMs: row.start_over_ms,
     }));
   }
 }

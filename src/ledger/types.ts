@@ -27,6 +27,8 @@ export interface LockRequest extends JobIdentity {
   readonly attemptsMax: number;
   readonly node: string;
   readonly session: number;
+  /** What its constraint adds to a model's name to make the pool's; null or absent: nothing. */
+  readonly poolSuffix?: string | null;
 }
 
 /** What PostgreSQL says of a job that has a row. `startMs` is what is left of the start window, 0 when it is over. */
@@ -132,21 +134,130 @@ export type SettleAnswer =
   | { readonly kind: 'different'; readonly namespace: string }
   | { readonly kind: 'unknown' };
 
-/**
- * Ends a locked job without a result: void, `failed`, retryable, reply owed when `isReplyOwed` (set it when no message
- * stands behind the call). Guarded by attempt and, where given, node and session.
- */
-export interface EndRequest {
+/** Whose fault a failure is; decides what comes next. Label value of metrics, and part of the trace. */
+export type FailureClass = 'node' | 'network' | 'capacity' | 'invalid_request' | 'coordinator' | 'unknown';
+
+/** Names one attempt exactly: the fence. */
+export interface AttemptName {
   readonly jobId: string;
   readonly attempt: number;
   readonly node: string;
   readonly session: number;
-  readonly code: Code;
-  readonly isReplyOwed: boolean;
 }
 
-/** `ended`: by this call. `not_open`: somebody else was first, nothing changed. */
-export type EndAnswer = { readonly kind: 'ended'; readonly job: EndedJob } | { readonly kind: 'not_open' };
+/**
+ * Gives an attempt up. `delayMs`: pause before the next attempt, null for none. `isCounted`: it uses up one of the job's tries.
+ * `digest`: of the result that said so. `isOwed`: no message stands behind the call, so what follows is owed by the row.
+ */
+export interface GiveUpRequest extends AttemptName {
+  /** By a result, or without one. */
+  readonly outcome: 'failed' | 'lost';
+  readonly class: FailureClass;
+  readonly code: Code;
+  readonly isCounted: boolean;
+  readonly delayMs: number | null;
+  readonly digest: Buffer | null;
+  readonly isOwed: boolean;
+}
+
+/** The alarm of an attempt that waits to be placed. `pool` is the model's name. */
+export interface RetryAlarm {
+  readonly jobId: string;
+  readonly attempt: number;
+  readonly pool: string;
+  readonly priority: 'interactive' | 'batch';
+  /** Until it is due; 0 is at once. */
+  readonly delayMs: number;
+  /** What is left of the job's `timeout_ms`: the alarm means nothing after that. */
+  readonly remainingMs: number;
+}
+
+/** An attempt that was given up for a later one; what its slot, trace and alarm need. */
+export interface GivenUp extends AttemptName {
+  readonly namespace: string;
+  readonly lockedMicro: bigint;
+  readonly nextAttempt: number;
+  /** Null where the next attempt needs no alarm any more. */
+  readonly alarm: RetryAlarm | null;
+}
+
+/** One answer per request. */
+export type GiveUpAnswer =
+  /** The fence moved to the next attempt, by this call (`isFirst`) or by the same one before. */
+  | { readonly kind: 'retry'; readonly isFirst: boolean; readonly givenUp: GivenUp }
+  /** No try or no time was left, or none was wanted: the job ended, by this call (`isFirst`) or by the same one before. */
+  | { readonly kind: 'ended'; readonly isFirst: boolean; readonly job: EndedJob }
+  /** Nothing changed; as in `SettleAnswer`. */
+  | { readonly kind: 'late' | 'stale' | 'different'; readonly namespace: string }
+  | { readonly kind: 'unknown' };
+
+/** What a later attempt of a job needs; its input is in the traces. */
+export interface RetryFacts {
+  readonly jobId: string;
+  readonly state: JobState;
+  readonly attempt: number;
+  /** Null while it waits to be placed. */
+  readonly node: string | null;
+  readonly namespace: string;
+  readonly modelVersionId: number;
+  readonly remainingMs: number;
+  /** Nodes that had an attempt of it. */
+  readonly tried: readonly string[];
+  /** Why the attempt before was given up. */
+  readonly last: { readonly class: FailureClass; readonly code: Code; readonly node: string } | null;
+}
+
+/** Gives a node to an attempt that waits for one. `modelVersionId`: the locked one, or a fallback that the lock pays for. */
+export interface PlaceRequest extends AttemptName {
+  readonly modelVersionId: number;
+}
+
+/** `placed`: by this call. `unpayable`: that version cannot run under this lock. Else what the row says, null without a row. */
+export type PlaceAnswer =
+  | { readonly kind: 'placed'; readonly startMs: number; readonly remainingMs: number }
+  | { readonly kind: 'unpayable' }
+  | ExistingJob
+  | null;
+
+/** An attempt whose slot, trace and alarm are still to be seen to: given up with no message behind it. */
+export interface OwedAttempt extends GivenUp {
+  readonly outcome: 'failed' | 'lost';
+  readonly class: FailureClass;
+  readonly code: Code;
+  readonly isCounted: boolean;
+  readonly endedAtMs: number;
+}
+
+/** The attempts behind the first. Every call is one transaction, answers in request order, and may be made again. */
+export interface Attempts {
+  giveUpBatch(requests: readonly GiveUpRequest[]): Promise<GiveUpAnswer[]>;
+  readRetries(jobIds: readonly string[]): Promise<(RetryFacts | null)[]>;
+  placeBatch(requests: readonly PlaceRequest[]): Promise<PlaceAnswer[]>;
+  /** Attempts that are overdue to be placed, each to one caller: their alarm may be lost. */
+  claimRetries(limit: number): Promise<RetryAlarm[]>;
+  owedAttempts(limit: number): Promise<OwedAttempt[]>;
+  clearOwedAttempts(attempts: readonly Pick<AttemptName, 'jobId' | 'attempt'>[]): Promise<void>;
+}
+
+/** Asks to cancel a job for its account. */
+export interface CancelRequest {
+  readonly jobId: string;
+  readonly accountId: number;
+  readonly namespaceId: number;
+  readonly publisherId: number;
+}
+
+/** `recorded`: no job was seen under this id yet, and none will run. `cancelled`: it was locked; its reply is owed. */
+export type CancelAnswer =
+  | { readonly kind: 'recorded' }
+  | { readonly kind: 'cancelled'; readonly job: EndedJob }
+  | { readonly kind: 'ended'; readonly state: JobState }
+  | { readonly kind: 'account' | 'window' };
+
+/** Cancellation, with the dispatcher's role. Idempotent by id. */
+export interface Cancellations {
+  cancelBatch(requests: readonly CancelRequest[]): Promise<CancelAnswer[]>;
+}
 
 /** An attempt that may be running, for rebuilding slots and for finding the jobs of a lost worker. */
 export interface OpenAttempt {
@@ -157,6 +268,8 @@ export interface OpenAttempt {
   readonly pool: string;
   /** Milliseconds until its deadline; negative when overdue. */
   readonly deadlineInMs: number;
+  /** Milliseconds since it should have begun; negative before. */
+  readonly startOverMs: number;
 }
 
 /**
@@ -170,7 +283,6 @@ export interface CreditLocks {
     jobs: readonly Pick<JobIdentity, 'jobId' | 'accountId' | 'digest'>[],
   ): Promise<(ExistingJob | { readonly kind: 'conflict'; readonly field: 'body' | 'account' } | null)[]>;
   endUnlockedBatch(requests: readonly EndUnlockedRequest[]): Promise<EndUnlockedAnswer[]>;
-  endJobs(requests: readonly EndRequest[]): Promise<EndAnswer[]>;
 }
 
 /** The other half, used with the settler's role. */

@@ -1,8 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
+import type { Refusal } from '../errors.ts';
 import type { Log, Service } from '../ops/types.ts';
 import type { Database } from '../postgres/database.ts';
+import { misfitOf, poolOfWanted } from './fitting.ts';
 import {
   type AccountRow,
   accountOf,
@@ -10,10 +12,15 @@ import {
   modelVersionOf,
   type NodeRow,
   nodeOf,
+  type PoolRow,
+  poolOf,
   type PublisherRow,
   publisherOf,
 } from './rows.ts';
-import type { Account, Directory, ModelVersion, Node, Publisher } from './types.ts';
+import type { Account, Directory, ModelVersion, Node, Pool, Publisher, Wanted } from './types.ts';
+
+/** Most answers of `misfit` that are remembered; a client may ask for any region. */
+const MISFITS_MAX = 1_000;
 
 /**
  * The directory in memory, following PostgreSQL: told by NOTIFY, and asking for the revision every `pollMs` besides. Reads
@@ -32,6 +39,10 @@ export class DirectoryPg implements Directory, Service {
   readonly #active = new Map<string, ModelVersion>();
   readonly #versions = new Map<number, ModelVersion>();
   readonly #nodes = new Map<string, Node>();
+  readonly #pools = new Map<string, Pool>();
+  readonly #poolsByModel = new Map<string, Pool[]>();
+  /** Answers of `misfit` by pool name; forgotten with every change. */
+  readonly #misfits = new Map<string, Refusal | null>();
   readonly #listeners = new Set<() => void>();
   #revision = 0n;
   /** The read under way, and the one that will begin after it: callers of `refresh` share the latter. */
@@ -94,6 +105,24 @@ export class DirectoryPg implements Directory, Service {
     return [...this.#active.values()];
   }
 
+  pool(name: string): Pool | undefined {
+    return this.#pools.get(name);
+  }
+
+  pools(model?: string): readonly Pool[] {
+    return model === undefined ? [...this.#pools.values()] : (this.#poolsByModel.get(model) ?? []);
+  }
+
+  misfit(wanted: Wanted): Refusal | null {
+    const name = poolOfWanted(wanted);
+    const known = this.#misfits.get(name);
+    if (known !== undefined) return known;
+    if (this.#misfits.size >= MISFITS_MAX) this.#misfits.clear();
+    const fault = misfitOf(this.nodes(), wanted);
+    this.#misfits.set(name, fault);
+    return fault;
+  }
+
   /** The newest revision read. */
   get version(): number {
     return Number(this.#revision);
@@ -136,18 +165,28 @@ export class DirectoryPg implements Directory, Service {
     if (newest === undefined || newest.last === this.#revision) return;
     // Each statement sees at least that revision. What it sees beyond is read once more next time, which changes nothing.
     const since = [this.#revision];
-    const [accounts, publishers, versions, nodes] = await Promise.all([
+    const [accounts, publishers, versions, nodes, pools] = await Promise.all([
       this.#db.query<AccountRow>('read_changed_accounts', since),
       this.#db.query<PublisherRow>('read_changed_publishers', since),
       this.#db.query<ModelVersionRow>('read_changed_model_versions', since),
       this.#db.query<NodeRow>('read_changed_nodes', since),
+      this.#db.query<PoolRow>('read_changed_pools', since),
     ]);
     for (const row of accounts) this.#accounts.set(row.name, accountOf(row));
     for (const row of publishers) this.#publishers.set(row.name, publisherOf(row));
     for (const row of versions) this.#putVersion(row);
-    for (const row of nodes) this.#nodes.set(row.id, nodeOf(row));
+    const nowMs = this.#clock.monotonicMs();
+    for (const row of nodes) this.#nodes.set(row.id, nodeOf(row, nowMs));
+    for (const row of pools) this.#putPool(poolOf(row));
+    this.#misfits.clear();
     this.#revision = newest.last;
     for (const listener of this.#listeners) listener();
+  }
+
+  #putPool(pool: Pool): void {
+    if (this.#pools.has(pool.name)) return;
+    this.#pools.set(pool.name, pool);
+    this.#poolsByModel.set(pool.model, [...this.pools(pool.model), pool]);
   }
 
   #putVersion(row: ModelVersionRow): void {

@@ -1,4 +1,5 @@
-import type { Account, ModelVersion, Node, Publisher } from './types.ts';
+import { poolOfWanted } from './fitting.ts';
+import type { Account, ExplainedStrike, ModelVersion, Node, Pool, Publisher, StrikeKind } from './types.ts';
 
 /** A row of `read_changed_accounts.sql`. */
 export interface AccountRow {
@@ -34,7 +35,36 @@ export interface NodeRow {
   readonly owner: string;
   readonly public_key: Buffer;
   readonly lifecycle: Node['lifecycle'];
+  readonly region: string | null;
+  readonly vram_gb: number | null;
   readonly models: readonly string[];
+  /** Milliseconds from the moment of the statement, negative in the past. */
+  readonly drain_ms: number | null;
+  readonly ineligible_ms: number | null;
+  readonly ineligible_reason: string | null;
+}
+
+/** A row of `explain_strikes.sql`. */
+export interface StrikeRow {
+  readonly kind: StrikeKind;
+  readonly job_id: string | null;
+  readonly at: Date;
+  readonly weight: number;
+  readonly counts_until: Date;
+  readonly incident: string | null;
+}
+
+/** A strike with what it counts now. */
+export function strikeOf(row: StrikeRow): ExplainedStrike {
+  const { kind, at, weight } = row;
+  return { kind, at, weight, jobId: row.job_id, countsUntil: row.counts_until, voidedFor: row.incident };
+}
+
+/** A row of `read_changed_pools.sql`. */
+export interface PoolRow {
+  readonly model: string;
+  readonly region: string | null;
+  readonly vram_gb: number | null;
 }
 
 /** An account with its namespaces. */
@@ -65,13 +95,24 @@ export function modelVersionOf(row: ModelVersionRow): ModelVersion {
   };
 }
 
-/** A node with the models it may serve. */
-export function nodeOf(row: NodeRow): Node {
+/** A node with the models it may serve, read at monotonic time `nowMs`. */
+export function nodeOf(row: NodeRow, nowMs: number): Node {
   return {
     id: row.id,
     owner: row.owner,
     publicKey: row.public_key,
     models: new Set(row.models),
     lifecycle: row.lifecycle,
+    region: row.region,
+    vramGb: row.vram_gb,
+    drainByMs: row.drain_ms === null ? null : nowMs + row.drain_ms,
+    ineligibleUntilMs: row.ineligible_ms === null ? null : nowMs + row.ineligible_ms,
+    ineligibleReason: row.ineligible_reason,
   };
+}
+
+/** An open pool with a constraint. */
+export function poolOf({ model, region, vram_gb: vramGb }: PoolRow): Pool {
+  const wanted = { model, region, vramGb };
+  return { name: poolOfWanted(wanted), ...wanted };
 }

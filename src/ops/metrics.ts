@@ -2,7 +2,7 @@ import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import { CODES, invariant } from '../errors.ts';
 import { VERSION } from '../version.ts';
 import { PlainHistogram } from './plain-histogram.ts';
-import { type Dependency, type Metrics, STAGES, type Stage } from './types.ts';
+import { type Dependency, MAINTENANCE_TASKS, type Metrics, STAGES, type Stage } from './types.ts';
 
 /** Seconds; a saturated stage takes milliseconds, a stage that repeats its call to a server takes up to 20 s. */
 const STAGE_BOUNDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
@@ -14,6 +14,7 @@ const OTHER = 'other';
 const CODE_LABELS = Object.keys(CODES);
 const RESULT_CODE_LABELS = CODE_LABELS.filter((code) => code.startsWith('TG_RESULT_'));
 const END_STATES = ['succeeded', 'failed', 'expired', 'cancelled'] as const;
+const FAILURE_CLASSES = ['node', 'network', 'capacity', 'invalid_request', 'coordinator', 'unknown'] as const;
 const LOCK_ANSWERS = ['new', 'exists', 'refused', 'conflict', 'repriced'] as const;
 /** What the fleet intake makes of a message. */
 const FLEET_OUTCOMES = [
@@ -27,6 +28,7 @@ const FLEET_OUTCOMES = [
   'away',
 ] as const;
 const REPLY_OUTCOMES = ['confirmed', 'given_up', 'retried'] as const;
+const RUN_OUTCOMES = ['done', 'failed', 'fenced'] as const;
 const DEPENDENCIES = ['postgres', 'redis', 'rabbitmq', 'mongodb'] as const;
 
 /** The library calls three gauges `…_total`, which promtool refuses; each has a per-type twin or is of no use. */
@@ -116,6 +118,18 @@ export class PrometheusMetrics implements Metrics {
   readonly #refused = this.#counter('jobs_refused', 'Jobs refused.', 'code', CODE_LABELS);
   readonly #dispatched = this.#counter('jobs_dispatched', 'Dispatches confirmed by the broker.');
   readonly #ended = this.#counter('jobs_ended', 'Jobs that reached a final state.', 'state', END_STATES);
+  readonly #attemptsFailed = this.#counter(
+    'attempts_failed',
+    'Attempts that failed, by whose fault it was.',
+    'class',
+    FAILURE_CLASSES,
+  );
+  readonly #retries = this.#counter(
+    'retries',
+    'Failed attempts that are followed by another, by whose fault it was.',
+    'class',
+    FAILURE_CLASSES,
+  );
   readonly #queueWait = this.#histogram(
     'job_queue_wait_seconds',
     'From the time in the job id to its receipt.',
@@ -139,6 +153,11 @@ export class PrometheusMetrics implements Metrics {
     'trace_documents_spooled',
     'Documents that went to the spool queue because MongoDB was away.',
   );
+
+  readonly #maintenanceRuns = this.#pairCounter('maintenance_runs', 'Runs of maintenance in this process.', {
+    task: MAINTENANCE_TASKS,
+    outcome: RUN_OUTCOMES,
+  });
 
   constructor() {
     buildInfo(this.#registry);
@@ -167,6 +186,11 @@ export class PrometheusMetrics implements Metrics {
     this.#queueWait.add('', queueWaitMs / MS_PER_S);
     this.#dispatch.add('', dispatchMs / MS_PER_S);
   }
+  attemptFailed(failureClass: string, action: 'retry' | 'fail'): void {
+    this.#attemptsFailed.add(1, failureClass);
+    if (action === 'retry') this.#retries.add(1, failureClass);
+  }
+
   ended(state: (typeof END_STATES)[number]): void {
     this.#ended.add(1, state);
   }
@@ -184,6 +208,10 @@ export class PrometheusMetrics implements Metrics {
   }
   spooled(documents: number): void {
     this.#spooled.add(documents);
+  }
+
+  maintenanceRun(...[task, outcome]: Parameters<Metrics['maintenanceRun']>): void {
+    this.#maintenanceRuns.inc({ task, outcome });
   }
 
   /** Registers `tollgate_<name>`; a reader that throws leaves its gauge out of that scrape and harms nothing else. */
@@ -232,6 +260,17 @@ export class PrometheusMetrics implements Metrics {
     const full = `tollgate_${name}_total`;
     this.#note(full, 'counter', help, label, values);
     return new PlainCounter(this.#registry, full, help, label, values);
+  }
+
+  /** A counter with two closed labels, of what happens rarely. */
+  #pairCounter(name: string, help: string, labels: Readonly<Record<string, readonly string[]>>): Counter {
+    const full = `tollgate_${name}_total`;
+    const labelNames = Object.keys(labels);
+    this.#catalogue.push({ name: full, type: 'counter', help, labels: labelNames, values: [] });
+    const counter = new Counter({ name: full, help, labelNames, registers: [this.#registry] });
+    const [[first, firsts] = ['', []], [second, seconds] = ['', []]] = Object.entries(labels);
+    for (const a of firsts) for (const b of seconds) counter.inc({ [first]: a, [second]: b }, 0);
+    return counter;
   }
 
   #histogram(

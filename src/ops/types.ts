@@ -37,6 +37,10 @@ export const STAGES = [
 ] as const;
 export type Stage = (typeof STAGES)[number];
 
+/** What the owner of maintenance does periodically; label values. */
+export const MAINTENANCE_TASKS = ['partitions', 'strikes'] as const;
+export type MaintenanceTaskName = (typeof MAINTENANCE_TASKS)[number];
+
 /**
  * What the hot path counts. Implementations add to plain numbers; Prometheus reads them when it scrapes. Label values come
  * from closed sets, never a job, an account or a node.
@@ -50,6 +54,8 @@ export interface Metrics {
   refused(code: string): void;
   /** A job was dispatched: time since publish as far as its id tells, and time in our hands, both in ms. */
   dispatched(queueWaitMs: number, dispatchMs: number): void;
+  /** An attempt failed, by whose fault it was and what was decided. */
+  attemptFailed(failureClass: string, action: 'retry' | 'fail'): void;
   ended(state: 'succeeded' | 'failed' | 'expired' | 'cancelled'): void;
   resultRefused(code: string): void;
   /** Credit locks by what lockBatch answered: new, exists, refused, conflict, repriced. */
@@ -57,6 +63,8 @@ export interface Metrics {
   fleetMessage(outcome: string): void;
   replies(outcome: 'confirmed' | 'given_up' | 'retried'): void;
   spooled(documents: number): void;
+  /** A run of maintenance ended; `fenced`: another coordinator had taken over, and nothing was changed. */
+  maintenanceRun(task: MaintenanceTaskName, outcome: 'done' | 'failed' | 'fenced'): void;
   /** Registers a gauge read at scrape time, e.g. slots, held deliveries, batches in flight. */
   gauge(
     name: string,

@@ -1,16 +1,13 @@
 import { StoreError } from '../errors.ts';
 import type { Log, Service } from '../ops/types.ts';
 import type { Database } from './database.ts';
+import { type Fence, writeFenced } from './fenced.ts';
 import { verifySchema } from './migrate.ts';
 
-/** Partitions stand three months ahead; looking four times a day leaves weeks to notice a failure. In milliseconds. */
-const LOOK_EVERY_MS = 6 * 60 * 60 * 1_000;
-
-/** Keeps a coordinator off a schema that is not its own, and the monthly partitions ahead of the calendar. */
+/** Keeps a coordinator off a schema that is not its own, and off one without partitions for the jobs of these days. */
 export class SchemaKeeper implements Service {
   readonly #db: Database;
   readonly #log: Log;
-  #timer: NodeJS.Timeout | null = null;
 
   constructor(db: Database, log: Log) {
     this.#db = db;
@@ -21,13 +18,9 @@ export class SchemaKeeper implements Service {
   async start(): Promise<void> {
     await verifySchema(this.#db);
     await this.#makePartitions();
-    this.#timer ??= setInterval(() => void this.#makePartitions(), LOOK_EVERY_MS);
   }
 
-  async stop(): Promise<void> {
-    if (this.#timer !== null) clearInterval(this.#timer);
-    this.#timer = null;
-  }
+  async stop(): Promise<void> {}
 
   async #makePartitions(): Promise<void> {
     try {
@@ -35,7 +28,13 @@ export class SchemaKeeper implements Service {
       if (row && row.made > 0) this.#log.info({ made: row.made }, 'monthly partitions made');
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;
-      this.#log.error({ reason: error.message }, 'monthly partitions not made; tried again later');
+      this.#log.error({ reason: error.message }, 'monthly partitions not made; maintenance tries again');
     }
   }
+}
+
+/** Makes the monthly partitions that are missing, as the owner of maintenance. Idempotent. Throws as `writeFenced`. */
+export async function makePartitions(db: Database, fence: Fence): Promise<{ made: number }> {
+  const [row] = await writeFenced<{ made: number }>(db, 'ensure_partitions_fenced', fence);
+  return { made: row?.made ?? 0 };
 }

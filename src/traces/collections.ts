@@ -12,7 +12,7 @@ const NAMESPACE_EXISTS = 48;
 export const TRACES_VIEW = 'traces';
 
 /** All documents of section `from` that belong to the request before it: same namespace and same job, both by index. */
-function joined(from: 'attempts' | 'events', order: Document): Document {
+function joined(from: 'routes' | 'attempts' | 'events', order: Document): Document {
   return {
     $lookup: {
       from,
@@ -32,6 +32,7 @@ function joined(from: 'attempts' | 'events', order: Document): Document {
 
 /** What makes a trace of a request. `_id` breaks the tie of two events of one millisecond. */
 const JOIN_STAGES: readonly Document[] = [
+  joined('routes', { 'routing.attempt': 1 }),
   joined('attempts', { attempt: 1 }),
   joined('events', { at: 1, _id: 1 }),
 ];
@@ -51,7 +52,8 @@ export async function ensureCollections(servers: MongoServers): Promise<void> {
       { key: { namespace: 1, at: -1 }, name: 'namespace_at' },
       { key: { account: 1, at: -1 }, name: 'account_at' },
     ]);
-    await db.collection('attempts').createIndex({ namespace: 1, job: 1 }, { name: 'namespace_job' });
+    for (const section of ['routes', 'attempts'])
+      await db.collection(section).createIndex({ namespace: 1, job: 1 }, { name: 'namespace_job' });
     await db.collection('events').createIndexes([
       { key: { namespace: 1, job: 1 }, name: 'namespace_job' },
       // A message that was refused early has no namespace; its job's id is all an operator has.

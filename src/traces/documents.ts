@@ -1,11 +1,26 @@
 import { Binary, UUID } from 'mongodb';
 import { isUuidV7, uuidBytes } from '../ids.ts';
 import { packIntegers, unpackIntegers } from './packed-integers.ts';
-import type { AttemptBson, EventBson, JobKey, RequestBson, TraceBson } from './stored.ts';
-import type { AttemptDocument, EventDocument, RequestDocument, RoutingEntry, Trace } from './types.ts';
+import type {
+  AttemptBson,
+  EventBson,
+  JobKey,
+  RequestBson,
+  RouteBson,
+  RoutingBson,
+  TraceBson,
+} from './stored.ts';
+import type {
+  AttemptDocument,
+  EventDocument,
+  RequestDocument,
+  RouteDocument,
+  RoutingEntry,
+  Trace,
+} from './types.ts';
 
-/** One collection each; also the kinds of spool messages. */
-export const SECTIONS = ['requests', 'attempts', 'events'] as const;
+/** One collection each; also the kinds of spool messages, by their place here: new ones go to the end. */
+export const SECTIONS = ['requests', 'attempts', 'events', 'routes'] as const;
 export type Section = (typeof SECTIONS)[number];
 
 /** What is known of each section by its type here. */
@@ -13,6 +28,7 @@ export interface SectionDocuments {
   readonly requests: RequestDocument;
   readonly attempts: AttemptDocument;
   readonly events: EventDocument;
+  readonly routes: RouteDocument;
 }
 
 /** How each section is stored. */
@@ -20,6 +36,7 @@ export interface SectionBson {
   readonly requests: RequestBson;
   readonly attempts: AttemptBson;
   readonly events: EventBson;
+  readonly routes: RouteBson;
 }
 
 /** Bytes of a SHA-256. */
@@ -53,7 +70,7 @@ function dateOrNull(ms: number | null): Date | null {
 }
 
 /** The bytes of a binary value, as a Buffer of its own view. */
-function bytesOf(binary: Binary): Buffer {
+export function bytesOf(binary: Binary): Buffer {
   return Buffer.from(binary.buffer.buffer, binary.buffer.byteOffset, binary.position);
 }
 
@@ -64,6 +81,7 @@ export const ENCODERS: {
   requests: encodeRequest,
   attempts: encodeAttempt,
   events: encodeEvent,
+  routes: encodeRoute,
 };
 
 function encodeRequest(request: RequestDocument): RequestBson {
@@ -80,19 +98,39 @@ function encodeRequest(request: RequestDocument): RequestBson {
     model_version: request.modelVersion,
     priority: request.priority,
     traceparent: request.traceparent,
-    routing: request.routing && {
-      attempt: request.routing.attempt,
-      node: request.routing.node,
-      session: request.routing.session,
-      is_warm: request.routing.isWarm,
-      slots_free: request.routing.slotsFree,
-      workers_free: request.routing.workersFree,
-      received_at: new Date(request.routing.receivedAtMs),
-      locked_at: new Date(request.routing.lockedAtMs),
-      dispatched_at: dateOrNull(request.routing.dispatchedAtMs),
-      dispatch_ms: request.routing.dispatchMs,
-    },
+    routing: request.routing && encodeRouting(request.routing),
     body: new Binary(request.body),
+  };
+}
+
+function encodeRouting(routing: RoutingEntry): RoutingBson {
+  return {
+    attempt: routing.attempt,
+    node: routing.node,
+    session: routing.session,
+    is_warm: routing.isWarm,
+    slots_free: routing.slotsFree,
+    workers_free: routing.workersFree,
+    received_at: new Date(routing.receivedAtMs),
+    locked_at: new Date(routing.lockedAtMs),
+    dispatched_at: dateOrNull(routing.dispatchedAtMs),
+    dispatch_ms: routing.dispatchMs,
+  };
+}
+
+function encodeRoute(route: RouteDocument): RouteBson {
+  return {
+    _id: attemptKey(route.job, route.routing.attempt),
+    job: jobKeyOf(route.job),
+    namespace: route.namespace,
+    gen_ai: { request: { model: route.model } },
+    model_version: route.modelVersion,
+    reason: route.reason && {
+      class: route.reason.class,
+      code: route.reason.code,
+      node: route.reason.node,
+    },
+    routing: encodeRouting(route.routing),
   };
 }
 
@@ -106,6 +144,12 @@ function encodeAttempt(attempt: AttemptDocument): AttemptBson {
     session: attempt.session,
     outcome: attempt.outcome,
     code: attempt.code,
+    decision: attempt.decision && {
+      class: attempt.decision.class,
+      action: attempt.decision.action,
+      is_counted: attempt.decision.isCounted,
+      delay_ms: attempt.decision.delayMs,
+    },
     at: new Date(attempt.endedAtMs),
     charged_micro: attempt.chargedMicro,
     locked_micro: attempt.lockedMicro,
@@ -166,6 +210,7 @@ export function decodeTrace(trace: TraceBson): Trace {
   return {
     job: request.job,
     request,
+    routes: trace.routes.map(decodeRoute),
     attempts: trace.attempts.map(decodeAttempt),
     events: trace.events.map(decodeEvent),
   };
@@ -190,7 +235,18 @@ function decodeRequest(request: RequestBson): RequestDocument {
   };
 }
 
-function decodeRouting(routing: NonNullable<RequestBson['routing']>): RoutingEntry {
+function decodeRoute(route: RouteBson): RouteDocument {
+  return {
+    job: jobOf(route.job),
+    namespace: route.namespace,
+    model: route.gen_ai.request.model,
+    modelVersion: route.model_version,
+    reason: route.reason,
+    routing: decodeRouting(route.routing),
+  };
+}
+
+function decodeRouting(routing: RoutingBson): RoutingEntry {
   return {
     attempt: routing.attempt,
     node: routing.node,
@@ -214,6 +270,12 @@ function decodeAttempt(attempt: AttemptBson): AttemptDocument {
     session: attempt.session,
     outcome: attempt.outcome,
     code: attempt.code,
+    decision: attempt.decision && {
+      class: attempt.decision.class,
+      action: attempt.decision.action,
+      isCounted: attempt.decision.is_counted,
+      delayMs: attempt.decision.delay_ms,
+    },
     endedAtMs: attempt.at.getTime(),
     chargedMicro: attempt.charged_micro,
     lockedMicro: attempt.locked_micro,

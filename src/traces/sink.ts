@@ -3,7 +3,7 @@ import { StoreError } from '../errors.ts';
 import { ENCODERS, type Section, type SectionBson, type SectionDocuments } from './documents.ts';
 import type { MongoConnection } from './mongo.ts';
 import type { TraceSpool } from './spool.ts';
-import type { AttemptDocument, EventDocument, RequestDocument, TraceSink } from './types.ts';
+import type { AttemptDocument, EventDocument, RequestDocument, RouteDocument, TraceSink } from './types.ts';
 
 /**
  * Writes to MongoDB while it is up and to the spool queue while it is away; a write that failed or was not done in
@@ -25,6 +25,10 @@ export class MongoTraceSink implements TraceSink {
 
   async writeRequests(documents: readonly RequestDocument[]): Promise<void> {
     await this.#write('requests', documents);
+  }
+
+  async writeRoutes(documents: readonly RouteDocument[]): Promise<void> {
+    await this.#write('routes', documents);
   }
 
   async writeAttempts(documents: readonly AttemptDocument[]): Promise<void> {

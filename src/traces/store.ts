@@ -2,7 +2,7 @@ import type { Document } from 'mongodb';
 import { TollgateError } from '../errors.ts';
 import { isUuidV7 } from '../ids.ts';
 import { TRACES_VIEW } from './collections.ts';
-import { attemptKey, decodeEvent, decodeTrace, jobKeyOf, jobOf } from './documents.ts';
+import { attemptKey, bytesOf, decodeEvent, decodeTrace, jobKeyOf, jobOf } from './documents.ts';
 import type { MongoConnection } from './mongo.ts';
 import type { RequestBson, TraceBson } from './stored.ts';
 import type { EventDocument, Trace, TraceStore } from './types.ts';
@@ -28,6 +28,18 @@ export class MongoTraceStore implements TraceStore {
     const one = { _id: jobKeyOf(jobId), ...(namespace === undefined ? {} : { namespace }) };
     const [trace] = await this.#look([{ $match: one }]);
     return trace ?? null;
+  }
+
+  async findBodies(jobIds: readonly string[]): Promise<ReadonlyMap<string, Buffer>> {
+    const keys = jobIds.map((jobId) => jobKeyOf(jobId));
+    const found = await this.#mongo.read(() =>
+      this.#mongo
+        .collection('requests')
+        .find({ _id: { $in: keys } })
+        .project<Pick<RequestBson, '_id' | 'body'>>({ _id: 1, body: 1 })
+        .toArray(),
+    );
+    return new Map(found.map(({ _id, body }) => [jobOf(_id), bytesOf(body)]));
   }
 
   /** Throws TollgateError (TG_CLI_USAGE) unless `account` or `namespace` is given: nothing else has an index. */

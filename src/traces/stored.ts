@@ -11,6 +11,20 @@ import type { AttemptDocument, EventDocument } from './types.ts';
 /** A UUID where the id is one, the sender's own text where it is not (an event may tell of a broken id). */
 export type JobKey = Binary | string;
 
+/** Where an attempt went. */
+export interface RoutingBson {
+  readonly attempt: number;
+  readonly node: string;
+  readonly session: number;
+  readonly is_warm: boolean | null;
+  readonly slots_free: number | null;
+  readonly workers_free: number | null;
+  readonly received_at: Date;
+  readonly locked_at: Date;
+  readonly dispatched_at: Date | null;
+  readonly dispatch_ms: number | null;
+}
+
 /** A document of `requests`. */
 export interface RequestBson {
   readonly _id: JobKey;
@@ -25,20 +39,20 @@ export interface RequestBson {
   readonly model_version: number | null;
   readonly priority: string;
   readonly traceparent: string | null;
-  readonly routing: {
-    readonly attempt: number;
-    readonly node: string;
-    readonly session: number;
-    readonly is_warm: boolean | null;
-    readonly slots_free: number | null;
-    readonly workers_free: number | null;
-    readonly received_at: Date;
-    readonly locked_at: Date;
-    readonly dispatched_at: Date | null;
-    readonly dispatch_ms: number | null;
-  } | null;
+  readonly routing: RoutingBson | null;
   /** The received bytes. */
   readonly body: Binary;
+}
+
+/** A document of `routes`. */
+export interface RouteBson {
+  readonly _id: string;
+  readonly job: JobKey;
+  readonly namespace: string;
+  readonly gen_ai: { readonly request: { readonly model: string } };
+  readonly model_version: number;
+  readonly reason: { readonly class: string; readonly code: Code; readonly node: string } | null;
+  readonly routing: RoutingBson;
 }
 
 /** A document of `attempts`. */
@@ -51,6 +65,12 @@ export interface AttemptBson {
   readonly session: number;
   readonly outcome: AttemptDocument['outcome'];
   readonly code: Code | null;
+  readonly decision: {
+    readonly class: string;
+    readonly action: 'retry' | 'fail';
+    readonly is_counted: boolean;
+    readonly delay_ms: number | null;
+  } | null;
   readonly at: Date;
   /** int64. */
   readonly charged_micro: bigint;
@@ -92,8 +112,9 @@ export interface EventBson {
   readonly at: Date;
 }
 
-/** A document of the view `traces`: the request with its attempts and events. */
+/** A document of the view `traces`: the request with its routes, attempts and events. */
 export interface TraceBson extends RequestBson {
+  readonly routes: readonly RouteBson[];
   readonly attempts: readonly AttemptBson[];
   readonly events: readonly EventBson[];
 }

@@ -1,6 +1,6 @@
 import type { Code } from '../errors.ts';
 
-/** Why and where attempt 1 went; part of the request's document. Times are ms since 1970 (wall) or durations. */
+/** Why and where an attempt went. Times are ms since 1970 (wall) or durations. */
 export interface RoutingEntry {
   readonly attempt: number;
   readonly node: string;
@@ -35,6 +35,26 @@ export interface RequestDocument {
   readonly traceparent: string | null;
 }
 
+/** Where a later attempt went (`_id` = `<job>.<attempt>`, 2 and up), which model ran it, and why there had to be one. */
+export interface RouteDocument {
+  readonly job: string;
+  readonly namespace: string;
+  readonly model: string;
+  readonly modelVersion: number;
+  /** Why the attempt before was given up, and where it had been. */
+  readonly reason: { readonly class: string; readonly code: Code; readonly node: string } | null;
+  readonly routing: RoutingEntry;
+}
+
+/** What was decided about an attempt that failed; `delayMs`: pause before the next one, null where there is none. */
+export interface Decision {
+  readonly class: string;
+  readonly action: 'retry' | 'fail';
+  /** It used up one of the job's tries. */
+  readonly isCounted: boolean;
+  readonly delayMs: number | null;
+}
+
 /** How an attempt ended (`_id` = `<job>.<attempt>`); written by the result or by the sweep, whichever ended it. */
 export interface AttemptDocument {
   readonly job: string;
@@ -42,8 +62,10 @@ export interface AttemptDocument {
   readonly namespace: string;
   readonly node: string;
   readonly session: number;
-  readonly outcome: 'completed' | 'failed' | 'lost' | 'expired';
+  readonly outcome: 'completed' | 'failed' | 'lost' | 'expired' | 'cancelled';
   readonly code: Code | null;
+  /** Null where there was nothing to decide: it succeeded, was cancelled, or its time was over. */
+  readonly decision: Decision | null;
   readonly endedAtMs: number;
   readonly chargedMicro: bigint;
   readonly lockedMicro: bigint;
@@ -85,6 +107,7 @@ export interface EventDocument {
 export interface Trace {
   readonly job: string;
   readonly request: RequestDocument;
+  readonly routes: readonly RouteDocument[];
   readonly attempts: readonly AttemptDocument[];
   readonly events: readonly EventDocument[];
 }
@@ -96,6 +119,7 @@ export interface Trace {
  */
 export interface TraceSink {
   writeRequests(documents: readonly RequestDocument[]): Promise<void>;
+  writeRoutes(documents: readonly RouteDocument[]): Promise<void>;
   writeAttempts(documents: readonly AttemptDocument[]): Promise<void>;
   writeEvents(documents: readonly EventDocument[]): Promise<void>;
 }
@@ -103,6 +127,8 @@ export interface TraceSink {
 /** Look-up. Throws StoreError when MongoDB is away. */
 export interface TraceStore {
   findJob(jobId: string, namespace?: string): Promise<Trace | null>;
+  /** The received bytes of these jobs, by id; one whose request is not in MongoDB (yet) is absent. */
+  findBodies(jobIds: readonly string[]): Promise<ReadonlyMap<string, Buffer>>;
   /** Newest first, `[fromMs, toMs)`, at most `limit`. `account` finds every namespace of the account. */
   findByTime(query: {
     account?: string;

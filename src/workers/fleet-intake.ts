@@ -13,6 +13,10 @@ export interface RegisteredNode {
   readonly publicKey: Buffer;
   readonly models: ReadonlySet<string>;
   readonly lifecycle: 'probation' | 'active' | 'retired';
+  /** The pools of one of its models that its record lets it serve: the model's own and those whose constraint it meets. */
+  readonly poolsOf: (model: string) => readonly string[];
+  /** New jobs for it now: as it likes, one at a time, or none. What it runs goes on. */
+  readonly admission: 'open' | 'trickle' | 'closed';
 }
 
 /** A fleet message that was refused: `node` as it says (null if it cannot be read), `userId` as the broker proved. */
@@ -47,12 +51,15 @@ interface TurnedAway {
   readonly node: string | null;
 }
 
+/** Slots that count of a node whose trust comes back. */
+const TRICKLE_SLOTS = 1;
+
 const parse = parserOf(FleetMessage);
 /** What precedes the raw key in its DER form. Source: RFC 8410. */
 const ED25519_DER_HEAD = Buffer.from('302a300506032b6570032100', 'hex');
 
 /**
- * Turns deliveries of queue `fleet` into the live fleet. What authenticates a message is the broker: `user_id` must be the node's
+ * Turns what a coordinator hears on exchange `fleet` into the live fleet. What authenticates a message is the broker: `user_id` must be the node's
  * own user. The signature of a hello is evidence that the process holds the node's key, and is checked whenever it comes;
  * the other kinds carry none. A heartbeat of a session whose hello nobody here remembers is taken all the same, because
  * each message carries the whole state and an emptied Redis has forgotten every hello. Source: design [14], [21].
@@ -120,7 +127,11 @@ export class FleetIntake {
     if (message.kind === 'hello' && !isSigned(message, registered.publicKey)) {
       return { outcome: 'signature', fault: refusal('TG_FLEET_SIGNATURE', 'signature'), node };
     }
-    return { message, pools: message.pools.filter((pool) => registered.models.has(pool)) };
+    if (registered.admission === 'closed') return { message, pools: [] };
+    const models = message.pools.filter((model) => registered.models.has(model));
+    const pools = models.flatMap((model) => registered.poolsOf(model));
+    if (registered.admission === 'open') return { message, pools };
+    return { message: { ...message, slots_total: Math.min(message.slots_total, TRICKLE_SLOTS) }, pools };
   }
 
   async #apply(message: FleetMessage, pools: string[], userId: string | null): Promise<FleetIntakeOutcome> {

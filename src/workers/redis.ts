@@ -18,7 +18,9 @@ export const SCRIPTS = [
   'suspect',
   'read-state',
   'read-workers',
+  'read-nodes',
   'read-leases',
+  'read-progress',
 ] as const;
 export type ScriptName = (typeof SCRIPTS)[number];
 

@@ -1,11 +1,23 @@
 import type { FleetMessage } from '../contracts/fleet.ts';
+import { modelOfPool } from '../contracts/names.ts';
 import { invariant } from '../errors.ts';
 import { cellOf } from './keys.ts';
 import type { FleetRedis } from './redis.ts';
-import type { FleetOutcome, FleetRegistry, LiveWorker, WorkerOccupancy } from './types.ts';
+import type {
+  FleetOutcome,
+  FleetRegistry,
+  FleetSights,
+  LiveWorker,
+  WorkerOccupancy,
+  WorkerSight,
+} from './types.ts';
 
 /** Sessions given up and reported per call and cell; what is left comes with the next call. */
 const LOST_PER_CALL_MAX = 500;
+
+/** Nodes looked at per call; values in each row of the answer. */
+const SIGHTS_PER_CALL_MAX = 1_000;
+const SIGHT_VALUES = 5;
 
 /**
  * The live fleet, written to Redis. A worker's record goes
@@ -16,12 +28,12 @@ const LOST_PER_CALL_MAX = 500;
  * and a message of a higher session replaces it at any point; the old session is then reported like a lost one. A heartbeat of
  * a session not known here is taken like a hello, because each message carries the whole state and Redis may have been emptied.
  */
-export class RedisFleetRegistry implements FleetRegistry {
+export class RedisFleetRegistry implements FleetRegistry, FleetSights {
   readonly #redis: FleetRedis;
   readonly #lostAfterMs: number;
   readonly #isListening: () => boolean;
 
-  /** `isListening`: whether this coordinator consumes queue `fleet` now; only then may it judge silence. */
+  /** `isListening`: whether this coordinator hears the fleet now; only then may it judge silence. */
   constructor(redis: FleetRedis, fleet: { readonly lostAfterMs: number }, isListening: () => boolean) {
     this.#redis = redis;
     this.#lostAfterMs = fleet.lostAfterMs;
@@ -38,8 +50,8 @@ export class RedisFleetRegistry implements FleetRegistry {
       message.slots_total,
       message.slots_in_use,
       [...new Set(pools)].join(' '),
-      message.warm_models.filter((model) => pools.includes(model)).join(' '),
-      ...message.leases.flatMap(({ job, attempt }) => [job, attempt]),
+      [...new Set(pools)].filter((pool) => message.warm_models.includes(modelOfPool(pool))).join(' '),
+      ...message.leases.flatMap(({ job, attempt, tokens }) => [job, attempt, tokens ?? -1]),
     ]);
     return toOutcome(reply);
   }
@@ -72,6 +84,21 @@ export class RedisFleetRegistry implements FleetRegistry {
     return this.#workers(true);
   }
 
+  async sights(nodes: readonly string[], pool: string): Promise<WorkerSight[]> {
+    const found = nodes.map((): WorkerSight => toSight([]));
+    const byCell = Map.groupBy(nodes.entries(), ([, node]) => cellOf(node, this.#redis.cells));
+    for (const [cell, own] of byCell) {
+      for (let at = 0; at < own.length; at += SIGHTS_PER_CALL_MAX) {
+        const page = own.slice(at, at + SIGHTS_PER_CALL_MAX);
+        const values = await this.#redis.list('read-nodes', cell, [pool, ...page.map(([, node]) => node)]);
+        for (const [row, [place]] of page.entries()) {
+          found[place] = toSight(values.slice(row * SIGHT_VALUES, (row + 1) * SIGHT_VALUES));
+        }
+      }
+    }
+    return found;
+  }
+
   async state(): Promise<'ready' | 'warming'> {
     const replies = await this.#inAllCells('read-state');
     return replies.every(([, ageMs]) => Number(ageMs) >= this.#lostAfterMs) ? 'ready' : 'warming';
@@ -97,6 +124,18 @@ function toOutcome([code, oldSession]: readonly string[]): FleetOutcome {
   return { kind: 'refused', code: 'TG_FLEET_STALE_SESSION' };
 }
 
+/** One row of `read-nodes.lua`. */
+function toSight([state, inUse, total, isOffering, free]: readonly string[]): WorkerSight {
+  const isKnown = state === 'live' || state === 'draining' || state === 'gone' || state === 'lost';
+  return {
+    state: isKnown ? state : 'none',
+    isOffering: isOffering === '1',
+    slotsTotal: Number(total ?? 0),
+    slotsInUse: Number(inUse ?? 0),
+    slotsFree: Number(free ?? 0),
+  };
+}
+
 /** One row of `read-workers.lua`. */
 function toOccupancy(row: readonly string[]): WorkerOccupancy {
   const [node = '', session, state, slots, unleased, pools = '', warm = '', ageMs, leases, found, free] = row;
@@ -107,7 +146,7 @@ function toOccupancy(row: readonly string[]): WorkerOccupancy {
     slotsTotal: Number(slots),
     slotsInUse: Number(leases) + Number(unleased),
     pools: pools.split(' ').filter(Boolean),
-    warmModels: warm.split(' ').filter(Boolean),
+    warmModels: [...new Set(warm.split(' ').filter(Boolean).map(modelOfPool))],
     isDraining: state === 'draining',
     heartbeatAgeMs: Number(ageMs),
     leases: Number(leases),

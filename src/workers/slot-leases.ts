@@ -6,6 +6,7 @@ import type {
   LeaseUpkeep,
   LiveLease,
   OpenAttempt,
+  Progress,
   ReserveAnswer,
   ReserveRequest,
   SlotLeases,
@@ -51,6 +52,20 @@ export class RedisSlotLeases implements SlotLeases, LeaseUpkeep {
 
   async rebuild(open: readonly OpenAttempt[]): Promise<void> {
     await this.#perCell('rebuild', open, (one) => [one.jobId, one.attempt, one.node, one.session, one.pool]);
+  }
+
+  async progress(attempts: readonly LeaseName[]): Promise<Progress[]> {
+    const found: Progress[] = attempts.map(() => 'unseen');
+    const byCell = Map.groupBy(attempts.entries(), ([, { node }]) => cellOf(node, this.#redis.cells));
+    for (const [cell, own] of byCell) {
+      for (let at = 0; at < own.length; at += BATCH_LEASES_MAX) {
+        const page = own.slice(at, at + BATCH_LEASES_MAX);
+        const args = page.flatMap(([, { jobId, attempt }]) => [jobId, attempt]);
+        const stages = await this.#redis.list('read-progress', cell, args);
+        for (const [i, [place]] of page.entries()) found[place] = toProgress(stages[i]);
+      }
+    }
+    return found;
   }
 
   async expireLeases(limit: number): Promise<number> {
@@ -103,11 +118,18 @@ export class RedisSlotLeases implements SlotLeases, LeaseUpkeep {
   ): Promise<void> {
     const open = [...requests.entries()].filter(([i]) => !isPlaced(answers[i]));
     if (open.length === 0) return;
-    const args = open.flatMap(([, { jobId, attempt, pool }]) => [jobId, attempt, pool]);
+    const args = open.flatMap(([, { jobId, attempt, pool, tried = [] }]) => [
+      jobId,
+      attempt,
+      pool,
+      tried.join(' '),
+    ]);
     const replies = await this.#redis.list('reserve', cell, [mayPlace ? 1 : 0, ...args]);
     for (const [at, [i]] of open.entries()) {
       const answer = toAnswer(replies[at] ?? '0');
-      if (answer !== null && (answer.kind !== 'none' || answers[i]?.kind !== 'full')) answers[i] = answer;
+      const before = answers[i];
+      if (answer !== null && (before === undefined || RANK[answer.kind] >= RANK[before.kind]))
+        answers[i] = answer;
     }
   }
 
@@ -140,6 +162,13 @@ export class RedisSlotLeases implements SlotLeases, LeaseUpkeep {
   }
 }
 
+/** Of the answers of several cells the higher one holds. */
+const RANK = { none: 0, tried: 1, full: 2, had: 3, got: 3 } as const;
+
+function toProgress(stage: string | undefined): Progress {
+  return stage === 'begun' || stage === 'streaming' ? stage : 'unseen';
+}
+
 function isPlaced(answer: ReserveAnswer | undefined): boolean {
   return answer?.kind === 'got' || answer?.kind === 'had';
 }
@@ -152,6 +181,7 @@ async function sum(counts: Promise<number>[]): Promise<number> {
 function toAnswer(reply: string): ReserveAnswer | null {
   if (reply === '-1') return { kind: 'full' };
   if (reply === '-2') return { kind: 'none' };
+  if (reply === '-3') return { kind: 'tried' };
   if (reply === '0') return null;
   const [kind, node = '', session, isWarm, slotsFree, workersFree] = reply.split(' ');
   return {

@@ -5,6 +5,8 @@ export interface ReserveRequest {
   readonly jobId: string;
   readonly attempt: number;
   readonly pool: string;
+  /** Nodes not to be asked, because they had an attempt of the job before; mostly none. */
+  readonly tried?: readonly string[];
 }
 
 /** Why this worker was chosen; goes into the trace and `tollgate job show`. */
@@ -20,12 +22,14 @@ export interface Choice {
 
 /**
  * `got`: a slot was taken by this call. `had`: a live lease of the same attempt (or a later one) stood already, nothing was taken.
- * `full`: no free slot; the pool is now marked as waiting. `none`: no live worker serves the pool at all; marked too.
+ * `full`: no free slot; the pool is now marked as waiting. `none`: no live worker serves the pool at all; marked too. `tried`: only
+ * nodes that are not to be asked serve it; not marked.
  */
 export type ReserveAnswer =
   | ({ readonly kind: 'got' | 'had' } & Choice)
   | { readonly kind: 'full' }
-  | { readonly kind: 'none' };
+  | { readonly kind: 'none' }
+  | { readonly kind: 'tried' };
 
 /** Names one lease exactly; release compares all four. */
 export interface LeaseName {
@@ -62,6 +66,9 @@ export interface SlotLeases {
   onWake(listener: (pool: string) => void): () => void;
 }
 
+/** How far an attempt has come, as far as heartbeats tell: `unseen` by any, begun, or giving tokens. */
+export type Progress = 'unseen' | 'begun' | 'streaming';
+
 /** What the sweeps and the audit do with leases. Throws StoreError when Redis is away; a repeat is harmless. */
 export interface LeaseUpkeep {
   /**
@@ -71,6 +78,8 @@ export interface LeaseUpkeep {
   expireLeases(limit: number): Promise<number>;
   /** Makes the leases that are missing, after Redis was emptied. */
   rebuild(open: readonly OpenAttempt[]): Promise<void>;
+  /** How far these have come, in order. An emptied Redis knows nothing until the next heartbeats. */
+  progress(attempts: readonly LeaseName[]): Promise<Progress[]>;
   /** Every lease that stands throughout the walk, at least once; read in pages, not at one moment. */
   leases(): AsyncIterable<LiveLease>;
 }
@@ -85,6 +94,22 @@ export interface LiveWorker {
   readonly warmModels: readonly string[];
   readonly isDraining: boolean;
   readonly heartbeatAgeMs: number;
+}
+
+/** The worker of a node as one pool sees it. `state` is `none` where no worker is known, `lost` where it fell silent. */
+export interface WorkerSight {
+  readonly state: 'live' | 'draining' | 'gone' | 'lost' | 'none';
+  /** Whether it says that it serves the pool's model, and its node's record lets it. */
+  readonly isOffering: boolean;
+  readonly slotsTotal: number;
+  readonly slotsInUse: number;
+  readonly slotsFree: number;
+}
+
+/** Looks at single workers, for whoever explains why a job waits. Throws StoreError when Redis is away. */
+export interface FleetSights {
+  /** The workers of `nodes` as `pool` sees them, in order. One call to Redis per cell and 1,000 nodes. */
+  sights(nodes: readonly string[], pool: string): Promise<WorkerSight[]>;
 }
 
 /**

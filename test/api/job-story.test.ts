@@ -21,6 +21,7 @@ function record(overrides: Partial<JobRecord> = {}): JobRecord {
     namespace: 'acme/prod',
     publisher: 'web',
     model: 'llama-3.1-8b-instruct',
+    poolSuffix: null,
     modelVersion: 3,
     modelVersionId: 17,
     inputPriceMicro: 1_000_000n,
@@ -77,6 +78,7 @@ function traceOf(of: RequestDocument, overrides: Partial<Trace> = {}): Trace {
   return {
     job: of.job,
     request: of,
+    routes: [],
     attempts: [attempt(of, { endedAtMs: AT_MS + 2_870 })],
     events: [],
     ...overrides,

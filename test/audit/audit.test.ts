@@ -51,6 +51,28 @@ await t.test('the audit', { timeout: 110_000 }, async (t) => {
     });
   }
 
+  await t.test('repair shows what would make good an overcharge, and changes nothing', async (t) => {
+    t.same(await stage.repair(), { repairs: [] });
+    const { spoil, restore } = corruptions['credits.capture_within_lock'];
+    await spoil();
+    const before = await stage.world.books.credits();
+    const { repairs } = await stage.repair();
+    t.equal(await stage.world.books.credits(), before);
+    await restore();
+    t.match(
+      repairs.find((one) => one['invariant'] === 'credits.capture_within_lock'),
+      {
+        subject: stage.jobs.succeeded,
+        done_by: 'top_up',
+        command: /^tollgate account top-up acme --credits 0\.001 --id [0-9a-f-]{36}$/,
+      },
+    );
+    t.match(
+      repairs.find((one) => one['invariant'] === 'credits.counters'),
+      { done_by: 'operator', command: null },
+    );
+  });
+
   await t.test('is content again when all was put right', async (t) => {
     const { status, report } = await stage.audit('--worker-log', stage.workLog);
     t.same({ status, verdict: report.verdict }, { status: 0, verdict: 'ok' });

@@ -182,6 +182,16 @@ export async function corruptionsOf(scene: Scene): Promise<Readonly<Record<Invar
       named: ['jobs.unlocked_is_free'],
       ...update(sql, 'jobs.jobs', 'locked_micro = 1', 'locked_micro = 0', 'id = $1', jobs.refused),
     },
+    'jobs.attempts_kept': {
+      named: ['jobs.attempts_kept'],
+      spoil: () =>
+        sql(
+          `insert into jobs.attempts (job_id, attempt, ended_at, node, session, outcome, class, code, is_counted, is_owed)
+           values ($1, 7, now(), 'n1', 1, 'lost', 'node', 'TG_WORKER_LOST', true, true)`,
+          jobs.open,
+        ),
+      restore: () => sql('delete from jobs.attempts where job_id = $1', jobs.open),
+    },
     'jobs.not_overdue': {
       named: ['jobs.not_overdue'],
       ...update(

@@ -44,6 +44,8 @@ export interface Scene {
   readonly otherCell: string;
   /** `--set` options of every setting of this world, the auditor's login too. */
   readonly settings: readonly string[];
+  /** Runs `tollgate repair --dry-run --json`. */
+  repair(): Promise<{ readonly repairs: readonly Record<string, unknown>[] }>;
   /** Runs `tollgate audit --json` and returns its exit status and report. */
   audit(...args: string[]): Promise<{ status: number | null; report: AuditReport }>;
 }
@@ -102,6 +104,11 @@ export async function scene(t: Teardown & { testdir(): string }): Promise<Scene>
     cell: cellBase(made.servers.keyPrefix, cellNumber),
     otherCell: cellBase(made.servers.keyPrefix, 1 - cellNumber),
     settings,
+    repair: async () => {
+      const { stdout, stderr } = await runCli(['repair', '--dry-run', ...settings, '--json']);
+      if (stdout === '') throw new Error(`no repairs: ${stderr}`);
+      return JSON.parse(stdout);
+    },
     audit: async (...args) => {
       const { status, stdout, stderr } = await runCli(['audit', ...settings, ...args, '--json']);
       if (status !== 0 && status !== 1) throw new Error(`no report: ${stderr}`);

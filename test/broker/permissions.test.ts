@@ -24,6 +24,7 @@ await room.createUser(alice, publisherPermissions(alice));
 
 const coordinator = await room.open({ setup: (topology) => topology.declareCore() });
 await coordinator.topology.declarePool('m');
+await coordinator.topology.declareFleet('c1');
 for (const node of [one, two]) await coordinator.topology.declareNode(node);
 for (const queue of [`reply.${bob}`, `reply.${alice}x`])
   await coordinator.topology.declareReplyQueue(queue, 600_000);
@@ -62,7 +63,7 @@ const shared = [
   'jobs.unroutable',
   'jobs.expired',
   'results',
-  'fleet',
+  'fleet.c1',
   'traces.spool',
   'dead',
 ];
@@ -86,7 +87,7 @@ const forbiddenToNode: Record<string, Try> = {
   'delete an exchange': (channel) => channel.deleteExchange('results'),
   "bind its queue to another's dispatches": bind(nodeQueue(one), 'dispatch', two),
   'bind the results queue to a key of its own': bind('results', 'results', 'mine'),
-  'bind the fleet queue to dispatches': bind('fleet', 'dispatch', two),
+  'bind the fleet queue to dispatches': bind('fleet.c1', 'dispatch', two),
 };
 
 const forbiddenToPublisher: Record<string, Try> = {

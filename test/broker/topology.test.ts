@@ -43,6 +43,7 @@ await t.test(
       await broker.topology.declareCore();
       await Promise.all([broker.topology.declarePool('llama-3'), broker.topology.declarePool('llama-3')]);
       await broker.topology.declareNode('n-1');
+      await broker.topology.declareFleet('c1');
       await broker.topology.declareReplyQueue('reply.p-a.1', 60_000);
       // Another coordinator knows nothing of the first.
       if (round === 0) await (await room.open()).topology.declarePool('llama-3');
@@ -52,6 +53,8 @@ await t.test(
       jobs: 'direct',
       'jobs.unroutable': 'fanout',
       'jobs.expired': 'fanout',
+      moved: 'direct',
+      retry: 'direct',
       dispatch: 'direct',
       control: 'direct',
       results: 'direct',
@@ -73,8 +76,15 @@ await t.test(
     t.strictSame(byName(queues), {
       'jobs.unroutable': waiting,
       'jobs.expired': bounded,
+      'jobs.cancel': bounded,
       results: bounded,
-      fleet: { ...classic, 'x-message-ttl': 15_000, 'x-max-length': 100_000, 'x-overflow': 'drop-head' },
+      'fleet.c1': {
+        ...classic,
+        'x-message-ttl': 15_000,
+        'x-max-length': 100_000,
+        'x-overflow': 'drop-head',
+        'x-expires': 60_000,
+      },
       'traces.spool': { ...bounded, 'x-max-length-bytes': 1_000_000 },
       dead: { 'x-queue-type': 'quorum', 'x-overflow': 'drop-head', 'x-max-length-bytes': 100_000 },
       'jobs.llama-3.interactive': { ...waiting, 'x-message-ttl': 600_000 },
@@ -97,15 +107,20 @@ await t.test(
       [
         'control -n-1-> node.n-1.control',
         'dispatch -n-1-> node.n-1',
-        'fleet -bye-> fleet',
-        'fleet -drain-> fleet',
-        'fleet -heartbeat-> fleet',
-        'fleet -hello-> fleet',
+        'fleet -bye-> fleet.c1',
+        'fleet -drain-> fleet.c1',
+        'fleet -heartbeat-> fleet.c1',
+        'fleet -hello-> fleet.c1',
+        'jobs -cancel-> jobs.cancel',
         'jobs -llama-3.batch-> jobs.llama-3.batch',
         'jobs -llama-3.interactive-> jobs.llama-3.interactive',
         'jobs.expired --> jobs.expired',
         'jobs.unroutable --> jobs.unroutable',
+        'moved -llama-3.batch-> jobs.llama-3.batch',
+        'moved -llama-3.interactive-> jobs.llama-3.interactive',
         'results -result-> results',
+        'retry -llama-3.batch-> jobs.llama-3.batch',
+        'retry -llama-3.interactive-> jobs.llama-3.interactive',
       ],
     );
   },

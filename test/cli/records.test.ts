@@ -68,49 +68,66 @@ await t.test('a node gets a key of its own, its queues and a user that may read 
   t.ok(await management.hasUser(`n-${node}`));
 });
 
-await t.test('the same node again changes its models and keeps its key and password', async (t) => {
-  const again = await json(
-    'node',
-    'register',
-    node,
-    '--owner',
-    'acme',
-    '--models',
-    'tiny',
-    '--key',
-    key,
-    '--active',
-  );
-  t.match(again, { models: ['tiny'], amqp_url: null });
-  t.match(await json('node', 'list'), [
-    { node, owner: 'acme', lifecycle: 'active', models: ['tiny'], worker: null },
-  ]);
-  t.match(await tollgate('node', 'list'), { stdout: new RegExp(`^${node} +acme +active +away +tiny$`, 'm') });
-  const other = await tollgate(
-    'node',
-    'register',
-    node,
-    '--owner',
-    'other',
-    '--models',
-    'tiny',
-    '--key',
-    key,
-  );
-  t.match(other, { status: 4, stderr: /^TG_ALREADY_EXISTS/ });
-  const unknown = await tollgate(
-    'node',
-    'register',
-    node,
-    '--owner',
-    'acme',
-    '--models',
-    'none',
-    '--key',
-    key,
-  );
-  t.match(unknown, { status: 4, stderr: /^TG_NOT_FOUND/ });
-});
+await t.test(
+  'the same node again changes its models and its place and keeps its key and password',
+  async (t) => {
+    const again = await json(
+      'node',
+      'register',
+      node,
+      '--owner',
+      'acme',
+      '--models',
+      'tiny',
+      '--key',
+      key,
+      '--region',
+      'eu-west',
+      '--vram-gb',
+      '24',
+      '--active',
+    );
+    t.match(again, { models: ['tiny'], region: 'eu-west', vram_gb: 24, amqp_url: null });
+    t.match(await json('node', 'list'), [
+      {
+        node,
+        owner: 'acme',
+        lifecycle: 'active',
+        models: ['tiny'],
+        region: 'eu-west',
+        vram_gb: 24,
+        worker: null,
+      },
+    ]);
+    t.match(await tollgate('node', 'list'), {
+      stdout: new RegExp(`^${node} +acme +active +open +eu-west +24 GB +away +tiny$`, 'm'),
+    });
+    const other = await tollgate(
+      'node',
+      'register',
+      node,
+      '--owner',
+      'other',
+      '--models',
+      'tiny',
+      '--key',
+      key,
+    );
+    t.match(other, { status: 4, stderr: /^TG_ALREADY_EXISTS/ });
+    const unknown = await tollgate(
+      'node',
+      'register',
+      node,
+      '--owner',
+      'acme',
+      '--models',
+      'none',
+      '--key',
+      key,
+    );
+    t.match(unknown, { status: 4, stderr: /^TG_NOT_FOUND/ });
+  },
+);
 
 await t.test('a job that nobody knows exits 4', async (t) => {
   t.match(await tollgate('job', 'show', newUuidV7()), { status: 4, stderr: /^TG_NOT_FOUND: / });

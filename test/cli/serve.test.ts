@@ -12,6 +12,7 @@ const servers = await isolatedServers(t, { postgres: true, redis: true, amqp: tr
 const env = {
   TOLLGATE_POSTGRES_URL: databaseOptions(servers.postgresAdminUrl, 'tollgate_dispatcher').url,
   TOLLGATE_POSTGRES_SETTLER_URL: databaseOptions(servers.postgresAdminUrl, 'tollgate_settler').url,
+  TOLLGATE_POSTGRES_MAINTAINER_URL: databaseOptions(servers.postgresAdminUrl, 'tollgate_maintainer').url,
   TOLLGATE_POSTGRES_ADMIN_URL: servers.postgresAdminUrl,
   TOLLGATE_REDIS_URL: servers.redisUrl,
   TOLLGATE_AMQP_URL: servers.amqpUrl,

@@ -40,6 +40,9 @@ const directory: Directory = {
   models: () => [],
   refresh: async () => undefined,
   version: 1,
+  pool: () => undefined,
+  pools: () => [],
+  misfit: () => null,
   onChange: () => () => undefined,
 };
 
@@ -81,6 +84,7 @@ function verdictOn(flaw: Flaw | null): { code: string | null; field: string | nu
       exchange: 'jobs',
       deathReason: null,
       deathRoutingKey: null,
+      deathExchange: null,
       traceparent: null,
       receivedMs: 0,
       isLive: true,
@@ -91,6 +95,8 @@ function verdictOn(flaw: Flaw | null): { code: string | null; field: string | nu
     priority: 'interactive',
     room: { hold: () => undefined, placed: () => undefined, left: () => undefined },
     parsed: null,
+    jobId: null,
+    resumed: null,
     isPoison: false,
     isRefreshed: false,
     asked: 0,
@@ -101,6 +107,7 @@ function verdictOn(flaw: Flaw | null): { code: string | null; field: string | nu
 function said(admission: Admission): ReturnType<typeof verdictOn> {
   if (admission.kind === 'admitted') return { code: null, field: null, isDead: false };
   if (admission.kind === 'remember') return { ...admission.refusal, isDead: false };
+  if (admission.kind === 'unopened') throw new Error('no flaw has a constraint');
   const { outcome } = admission;
   if (outcome.kind !== 'refused' && outcome.kind !== 'dead') throw new Error(`left as ${outcome.kind}`);
   return { ...outcome.refusal, isDead: outcome.kind === 'dead' };

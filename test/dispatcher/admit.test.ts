@@ -4,9 +4,28 @@ import type { Delivery } from '../../src/broker/types.ts';
 import { admit } from '../../src/dispatcher/admit.ts';
 import type { Code } from '../../src/errors.ts';
 import type { Arrival } from '../../src/dispatcher/types.ts';
-import { arrivalOf, jobMessage, PaperDirectory } from './samples.ts';
+import { arrivalOf, GOOD_STANDING, jobMessage, PaperDirectory } from './samples.ts';
 
-const deps = { directory: new PaperDirectory(), digestKey: digestKeyOf('a key for tests') };
+const directory = new PaperDirectory();
+const deps = { directory, digestKey: digestKeyOf('a key for tests') };
+const publicKey = Buffer.alloc(32);
+const node = {
+  ...GOOD_STANDING,
+  owner: 'o',
+  publicKey,
+  models: new Set(['small']),
+  lifecycle: 'active',
+} as const;
+directory.paperNodes.push(
+  { ...node, id: 'a', region: 'eu', vramGb: 24 },
+  { ...node, id: 'b', region: null, vramGb: 40 },
+  { ...node, id: 'c', region: 'us', vramGb: 192, models: new Set(['free']) },
+  { ...node, id: 'd', region: 'us', vramGb: 192, lifecycle: 'retired' },
+);
+
+function wants(region: string | null, vram_gb_min: number | null): Record<string, unknown> {
+  return { constraints: { subcloud: null, region, vram_gb_min } };
+}
 
 await t.test('a good job is admitted with its account, model and keyed digest', async (t) => {
   const arrival = arrivalOf(jobMessage());
@@ -91,12 +110,36 @@ const FAULTS: [
   ['another kind', jobMessage({ kind: 'image' }), {}, 'out', 'TG_JOB_UNSUPPORTED', 'kind'],
   ['streaming', jobMessage({ stream: true }), {}, 'out', 'TG_JOB_UNSUPPORTED', 'stream'],
   [
-    'a region',
-    jobMessage({ constraints: { subcloud: null, region: 'eu', vram_gb_min: null } }),
+    'a subcloud',
+    jobMessage({ constraints: { subcloud: 'ours', region: null, vram_gb_min: null } }),
     {},
     'out',
     'TG_JOB_UNSUPPORTED',
+    'constraints.subcloud',
+  ],
+  [
+    'a region that is no name',
+    jobMessage({ constraints: { subcloud: null, region: 'eu~v.8', vram_gb_min: null } }),
+    {},
+    'out',
+    'TG_MESSAGE_INVALID',
     'constraints.region',
+  ],
+  [
+    'more memory than any class',
+    jobMessage({ constraints: { subcloud: null, region: null, vram_gb_min: 193 } }),
+    {},
+    'out',
+    'TG_MESSAGE_INVALID',
+    'constraints.vram_gb_min',
+  ],
+  [
+    'the key of the model and a constraint',
+    jobMessage({ constraints: { subcloud: null, region: null, vram_gb_min: 8 } }),
+    { routingKey: 'small.interactive' },
+    'out',
+    'TG_JOB_KEY_MISMATCH',
+    'routing_key',
   ],
   ['an unknown account', jobMessage({ account: 'nobody' }), {}, 'unknown', 'TG_ACCOUNT_UNKNOWN', 'account'],
   [
@@ -177,6 +220,10 @@ const REMEMBERED: [what: string, change: Record<string, unknown>, code: Code, fi
     'TG_JOB_LIMITS',
     'limits.timeout_ms',
   ],
+  ['a region without nodes', wants('mars', null), 'TG_REGION_UNKNOWN', 'constraints.region'],
+  ['a region without this model', wants('us', null), 'TG_NO_NODE_FITS', 'constraints.region'],
+  ['memory that no node has', wants(null, 41), 'TG_NO_NODE_FITS', 'constraints.vram_gb_min'],
+  ['memory that no node of the region has', wants('eu', 25), 'TG_NO_NODE_FITS', 'constraints.vram_gb_min'],
 ];
 
 for (const [what, change, code, field] of REMEMBERED) {
@@ -200,5 +247,23 @@ await t.test(
     t.equal(admit(arrivalOf(job, death, 'expired'), deps).kind, 'admitted');
     const rejected: Arrival = arrivalOf(job, { ...death, deathReason: 'rejected' }, 'expired');
     t.match(admit(rejected, deps), { kind: 'out', outcome: { kind: 'dead' } });
+  },
+);
+
+await t.test(
+  'the first job of a constraint wants its pool opened, by its class; the next is admitted to it',
+  async (t) => {
+    const job = jobMessage(wants('eu', 20));
+    const first = arrivalOf(job, {}, 'unroutable');
+    t.match(admit(first, deps), { kind: 'unopened', wanted: [{ model: 'small', region: 'eu', vramGb: 24 }] });
+    first.hasAskedForPool = true;
+    t.match(admit(first, deps), { kind: 'out', outcome: { refusal: { code: 'TG_POOLS_FULL' } } });
+    const expired: Partial<Delivery> = {
+      deathReason: 'expired',
+      deathRoutingKey: 'small~r.eu~v.24.interactive',
+    };
+    t.equal(admit(arrivalOf(job, expired, 'expired'), deps).kind, 'admitted', 'one that expired needs none');
+    directory.paperPools.push({ name: 'small~r.eu~v.24', model: 'small', region: 'eu', vramGb: 24 });
+    t.match(admit(arrivalOf(job), deps), { kind: 'admitted', admitted: { pool: 'small~r.eu~v.24' } });
   },
 );

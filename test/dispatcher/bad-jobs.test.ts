@@ -252,8 +252,6 @@ function inadmissible(tollgate: World): BadJob[] {
     },
     unsupported('kind', { kind: 'embedding' }),
     unsupported('stream', { stream: true }),
-    unsupported('constraints.region', { constraints: { ...constraints, region: 'eu' } }),
-    unsupported('constraints.vram_gb_min', { constraints: { ...constraints, vram_gb_min: 24 } }),
     unsupported('constraints.subcloud', { constraints: { ...constraints, subcloud: 'ours' } }),
   ];
 }

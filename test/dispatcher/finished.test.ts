@@ -33,10 +33,12 @@ function row(change: Partial<ExistingJob>): ExistingJob {
   };
 }
 
-const nothing: TraceStore = { findJob: async () => null, findByTime: async () => [] };
+const findBodies = async () => new Map();
+const nothing: TraceStore = { findJob: async () => null, findByTime: async () => [], findBodies };
 const away: TraceStore = {
   findJob: () => Promise.reject(new StoreError('mongodb', 'away')),
   findByTime: async () => [],
+  findBodies,
 };
 
 async function outcome(of: Known, existing: ExistingJob, store = nothing) {

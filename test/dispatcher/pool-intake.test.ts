@@ -3,6 +3,7 @@ import type { Broker, ConsumerChannel, Delivery } from '../../src/broker/types.t
 import { loadConfig } from '../../src/config.ts';
 import { ByteBudget } from '../../src/dispatcher/byte-budget.ts';
 import { PoolIntake } from '../../src/dispatcher/pool-intake.ts';
+import { SeenJobs } from '../../src/dispatcher/seen-jobs.ts';
 import { Suspects } from '../../src/dispatcher/suspects.ts';
 import type { Arrival } from '../../src/dispatcher/types.ts';
 import { PrometheusMetrics } from '../../src/ops/metrics.ts';
@@ -11,6 +12,9 @@ import { until } from '../support/until.ts';
 import { jobMessage, PaperDelivery } from './samples.ts';
 
 const ignore = (): void => undefined;
+
+/** The turn of the event loop is over. */
+const settled = () => new Promise((resolve) => setImmediate(resolve));
 
 /**
  * The states of one pool's intake, with a clock that stands still and a broker on paper: what is proved here is when it pauses,
@@ -59,6 +63,7 @@ function setUp(bounds: { heldBytesMax?: number } = {}) {
     bounds: line,
     budget,
     suspects: new Suspects(counts, line, clock, quietLog),
+    seen: new SeenJobs(clock),
     clock,
     log: quietLog,
     metrics: new PrometheusMetrics(),
@@ -69,24 +74,70 @@ function setUp(bounds: { heldBytesMax?: number } = {}) {
       return consumers.filter((one) => !one.isCancelled).length === 2;
     }, 'two consumers');
   };
-  const deliver = () => {
-    const delivery = new PaperDelivery(jobMessage());
+  const deliver = (change: Partial<Delivery> = {}) => {
+    const delivery = new PaperDelivery(jobMessage(), change);
     consumers.findLast((one) => one.queue === 'jobs.small.interactive')?.give(delivery);
     return delivery;
   };
   const pass = (ms: number) => {
     nowMs += ms;
   };
+  /** Whatever a look began has happened: nothing on paper takes longer than a turn. */
   return { intake, open, deliver, offered, consumers, pass, budget, gone: () => gone() };
 }
 
-await t.test('a pool without a free slot is not consumed', async (t) => {
+await t.test('a pool without a worker is not consumed', async (t) => {
   const { intake, consumers } = setUp();
   intake.look(undefined);
-  intake.look({ total: 4, free: 0 });
+  await settled();
   t.equal(consumers.length, 0);
   t.equal(intake.state, 'paused');
 });
+
+await t.test(
+  'a pool without a free slot is tried at the start, and after a pause only now and then',
+  async (t) => {
+    const { intake, open, deliver, offered, pass, consumers } = setUp();
+    const full = { total: 40, free: 0 };
+    intake.look(full);
+    await settled();
+    t.equal(consumers.length, 2, 'what was locked before the start needs no slot');
+    await open();
+    deliver();
+    for (const arrival of offered.splice(0)) intake.hold(arrival);
+    pass(1_100);
+    intake.look(full);
+    await until(() => consumers.every((one) => one.isCancelled), 'a pause');
+    await settled();
+    pass(900);
+    intake.look(full);
+    await settled();
+    t.equal(consumers.length, 2, 'not yet');
+    pass(200);
+    intake.look(full);
+    await settled();
+    t.equal(consumers.length, 4);
+  },
+);
+
+await t.test(
+  'suspects go through a full pool one after the other, and none waits there for a slot',
+  async (t) => {
+    const { intake, open, deliver, offered } = setUp();
+    await open();
+    deliver();
+    for (const arrival of offered.splice(0)) intake.hold(arrival);
+    t.equal(intake.state, 'full');
+    for (let suspect = 0; suspect < 3; suspect++) deliver({ redelivered: true });
+    for (let suspect = 0; suspect < 3; suspect++) {
+      await settled();
+      const passed = offered.splice(0);
+      t.equal(passed.length, 1);
+      for (const arrival of passed) intake.hold(arrival);
+    }
+    t.equal(intake.held, 4);
+  },
+);
 
 await t.test('the prefetch follows the slots of the pool within its bounds', async (t) => {
   const { open, consumers } = setUp();
@@ -120,6 +171,21 @@ await t.test(
     t.ok(consumers.every((one) => one.isCancelled));
   },
 );
+
+await t.test('a wake-up that overtakes jobs on their way back lets them try again, once', async (t) => {
+  const { intake, open, deliver, offered } = setUp();
+  await open();
+  for (let i = 0; i < 3; i++) deliver();
+  const refused = offered.splice(0);
+  intake.wake();
+  t.same(offered, [], 'nothing is held yet');
+  for (const arrival of refused) intake.hold(arrival);
+  await until(() => offered.length === 3, 'all three to be offered again');
+  for (const arrival of offered.splice(0)) intake.hold(arrival);
+  await Promise.resolve();
+  t.same(offered, [], 'their own refusal left a mark for the next slot');
+  t.equal(intake.held, 3);
+});
 
 await t.test('as long as jobs are placed the others wait here', async (t) => {
   const { intake, open, deliver, offered, pass } = setUp();

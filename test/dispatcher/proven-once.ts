@@ -9,11 +9,11 @@ export async function provenOnce(t: Test, tollgate: World, job: JobMessage): Pro
   const reply = await tollgate.reply(job.id, 30_000);
   t.equal(reply.state, 'succeeded', JSON.stringify(reply.error));
   t.same(await tollgate.books.transfersOf(job.id), ['lock', 'capture']);
-  const traced = async () => [
-    (await tollgate.books.traces('requests', job.id)).length,
-    (await tollgate.books.traces('attempts', job.id)).length,
-  ];
-  await until(async () => (await traced()).every((count) => count === 1), 'the trace', { timeoutMs: 20_000 });
+  const attempts = (await tollgate.books.job(job.id))?.attempt ?? 0;
+  const isTraced = async () =>
+    (await tollgate.books.traces('requests', job.id)).length === 1 &&
+    (await tollgate.books.traces('attempts', job.id)).length === attempts;
+  await until(isTraced, 'the trace', { timeoutMs: 20_000 });
   await tollgate.slotsAreFree();
   for (const { counted, computed } of await tollgate.books.accounts()) t.equal(counted, computed);
   return reply;

@@ -1,8 +1,13 @@
 import type { Delivery } from '../../src/broker/types.ts';
+import { poolOfJob } from '../../src/contracts/names.ts';
 import type { JobMessage } from '../../src/contracts/job.ts';
 import type { Arrival } from '../../src/dispatcher/types.ts';
 import { newUuidV7 } from '../../src/ids.ts';
-import type { Directory, ModelVersion, Node, Publisher } from '../../src/network/types.ts';
+import { misfitOf } from '../../src/network/fitting.ts';
+import type { Directory, ModelVersion, Node, Pool, Publisher, Wanted } from '../../src/network/types.ts';
+
+/** A node that neither a drain nor strikes keep from new jobs. */
+export const GOOD_STANDING = { drainByMs: null, ineligibleUntilMs: null, ineligibleReason: null } as const;
 
 /** A valid job; `change` replaces fields at the top. */
 export function jobMessage(change: Record<string, unknown> = {}): JobMessage {
@@ -42,16 +47,24 @@ export class PaperDelivery implements Delivery {
   readonly exchange = 'jobs';
   readonly deathReason: string | null = null;
   readonly deathRoutingKey: string | null = null;
+  readonly deathExchange: string | null = null;
   readonly traceparent = null;
   readonly receivedMs = 0;
   isLive = true;
   readonly answers: string[] = [];
 
   constructor(job: unknown, change: Partial<Delivery> = {}) {
-    const { id, model, priority, limits }: Partial<JobMessage> = JSON.parse(JSON.stringify(job));
+    const {
+      id,
+      model = '',
+      constraints,
+      priority,
+      limits,
+    }: Partial<JobMessage> = JSON.parse(JSON.stringify(job));
     this.body = Buffer.isBuffer(job) ? job : Buffer.from(JSON.stringify(job));
     this.messageId = id ?? null;
-    this.routingKey = `${model}.${priority}`;
+    const pool = constraints === undefined ? model : poolOfJob({ model, constraints });
+    this.routingKey = `${pool}.${priority}`;
     this.expiration = String(limits?.wait_ms);
     Object.assign(this, change);
   }
@@ -78,6 +91,8 @@ export function arrivalOf(
     priority: 'interactive',
     room,
     parsed: null,
+    jobId: null,
+    resumed: null,
     isPoison: false,
     isRefreshed: false,
     asked: 0,
@@ -99,6 +114,9 @@ const small: ModelVersion = {
 export class PaperDirectory implements Directory {
   readonly version = 1;
   refreshes = 0;
+  /** What a test puts in. */
+  readonly paperNodes: Node[] = [];
+  readonly paperPools: Pool[] = [];
   readonly #models = [small, { ...small, id: 8, model: 'free', inputPriceMicro: null }];
 
   account(name: string) {
@@ -127,7 +145,19 @@ export class PaperDirectory implements Directory {
   }
 
   nodes(): Node[] {
-    return [];
+    return this.paperNodes;
+  }
+
+  pool(name: string): Pool | undefined {
+    return this.paperPools.find((pool) => pool.name === name);
+  }
+
+  pools(model?: string): Pool[] {
+    return this.paperPools.filter((pool) => model === undefined || pool.model === model);
+  }
+
+  misfit(wanted: Wanted) {
+    return misfitOf(this.paperNodes, wanted);
   }
 
   async refresh(): Promise<void> {

@@ -117,6 +117,78 @@ const POINTS: readonly (readonly [name: string, arrange: (scene: Scene) => Promi
   ],
 ];
 
+/** The same for a job whose first attempt fails: between the stages of giving up and of the next attempt. */
+const RETRY_POINTS: typeof POINTS = [
+  [
+    'verify and give up, whose commit comes after the death',
+    async ({ tollgate, worker, job, holdAccounts }) => {
+      await tollgate.send(job);
+      const held = await worker.dispatched(job.id);
+      await holdAccounts();
+      await worker.finish(held, FAILURE);
+      await tollgate.books.lockIsAwaited();
+    },
+  ],
+  [
+    'give up and alarm',
+    async ({ tollgate, links, worker, job, holdAccounts, letAccountsGo }) => {
+      await tollgate.send(job);
+      const held = await worker.dispatched(job.id);
+      await holdAccounts();
+      await worker.finish(held, FAILURE);
+      await tollgate.books.lockIsAwaited();
+      links.amqp.freeze();
+      await letAccountsGo();
+      await isAtAttempt2(tollgate, job);
+    },
+  ],
+  [
+    'alarm and input',
+    async ({ tollgate, links, worker, job }) => {
+      await failWithoutMongo(tollgate, links, worker, job);
+    },
+  ],
+  [
+    'place and dispatch',
+    async ({ tollgate, links, worker, job, holdAccounts, letAccountsGo }) => {
+      await failWithoutMongo(tollgate, links, worker, job);
+      await holdAccounts();
+      links.mongo.heal();
+      await tollgate.books.lockIsAwaited();
+      links.amqp.freeze();
+      await letAccountsGo();
+      await until(async () => (await tollgate.books.job(job.id))?.node !== null, 'the place');
+    },
+  ],
+];
+
+/** What a worker says whose model server broke. */
+const FAILURE = {
+  status: 'failed',
+  output: null,
+  usage: { input_tokens: 0, output_tokens: 0 },
+  error: { code: 'model_error', message: 'as the test says' },
+} as const;
+
+async function isAtAttempt2(tollgate: World, job: JobMessage): Promise<void> {
+  await until(async () => (await tollgate.books.job(job.id))?.attempt === 2, 'the fence to move');
+}
+
+/** The first attempt fails and the second is due, but cannot read its input. */
+async function failWithoutMongo(tollgate: World, links: Links, worker: HandWorker, job: JobMessage) {
+  await tollgate.send(job);
+  const held = await worker.dispatched(job.id);
+  await until(async () => (await tollgate.books.traces('requests', job.id)).length === 1, 'the request');
+  const before = await tollgate.metric('tollgate_jobs_received_total');
+  links.mongo.freeze();
+  await worker.finish(held, FAILURE);
+  await isAtAttempt2(tollgate, job);
+  await until(
+    async () => (await tollgate.metric('tollgate_jobs_received_total')) > before,
+    'the alarm to ring',
+  );
+}
+
 /** Lets the worker answer whatever it is given until the job is answered. */
 async function letItEnd(tollgate: World, worker: HandWorker, job: JobMessage): Promise<void> {
   await until(
@@ -136,16 +208,20 @@ async function warmUp(tollgate: World, worker: HandWorker): Promise<void> {
   await letItEnd(tollgate, worker, job);
 }
 
-async function proveOnce(t: Test, { tollgate, worker, job }: Scene): Promise<void> {
+async function proveOnce(t: Test, { tollgate, worker, job }: Scene, attempts: number): Promise<void> {
   await letItEnd(tollgate, worker, job);
   const states = tollgate.client.repliesTo(job.id).map(({ message }) => message.state);
   t.same([...new Set(states)], ['succeeded']);
   t.same(await tollgate.books.transfersOf(job.id), ['lock', 'capture']);
-  t.match(await tollgate.books.job(job.id), { state: 'succeeded', charged_micro: '11', attempt: 1 });
-  for (const section of ['requests', 'attempts'] as const)
+  t.match(await tollgate.books.job(job.id), { state: 'succeeded', charged_micro: '11', attempt: attempts });
+  for (const [section, count] of [
+    ['requests', 1],
+    ['routes', attempts - 1],
+    ['attempts', attempts],
+  ] as const)
     await until(
-      async () => (await tollgate.books.traces(section, job.id)).length === 1,
-      `its document in ${section}`,
+      async () => (await tollgate.books.traces(section, job.id)).length === count,
+      `its documents in ${section}`,
     );
   await tollgate.slotsAreFree();
 }
@@ -166,9 +242,13 @@ await t.test('a daemon that dies between', async (all) => {
     letGo = null;
   };
 
-  for (const [name, arrange] of POINTS) {
+  const points = [
+    ...POINTS.map((point) => [...point, 1] as const),
+    ...RETRY_POINTS.map((point) => [...point, 2] as const),
+  ];
+  for (const [name, arrange, attempts] of points) {
     await all.test(name, async (t) => {
-      const job = tollgate.job();
+      const job = tollgate.job({ limits: { ...tollgate.job().limits, attempts_max: attempts } });
       const scene: Scene = {
         tollgate,
         links,
@@ -189,7 +269,7 @@ await t.test('a daemon that dies between', async (all) => {
       for (const link of Object.values(links)) link.cut();
       for (const link of Object.values(links)) link.heal();
       daemon = await tollgate.startChildDaemon(all);
-      await proveOnce(t, scene);
+      await proveOnce(t, scene, attempts);
     });
   }
   const accounts = await books.accounts();

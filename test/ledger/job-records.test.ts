@@ -86,10 +86,8 @@ await t.test('the record of a job', async (t) => {
   await t.test('tells an ended one', async (t) => {
     const request = ledger.lockRequest();
     await ledger.locks.lockBatch([request]);
-    const { jobId, node, session } = request;
-    await ledger.locks.endJobs([
-      { jobId, attempt: 1, node, session, code: 'TG_WORKER_LOST', isReplyOwed: true },
-    ]);
+    const { jobId } = request;
+    await ledger.attempts.giveUpBatch([ledger.giveUpRequest(request, { isOwed: true })]);
     t.match(await records.find(jobId), {
       state: 'failed',
       code: 'TG_WORKER_LOST',

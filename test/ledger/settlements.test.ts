@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import t from 'tap';
 import { newUuidV7 } from '../../src/ids.ts';
-import type { EndRequest, LockRequest } from '../../src/ledger/types.ts';
+import type { LockRequest } from '../../src/ledger/types.ts';
 import { type TestLedger, testLedger } from '../support/ledger.ts';
 
 async function locked(ledger: TestLedger, change: Partial<LockRequest> = {}): Promise<LockRequest> {
@@ -18,10 +18,6 @@ async function resolutionOf(ledger: TestLedger, jobId: string): Promise<object |
     [jobId],
   );
   return row;
-}
-
-function endOf({ jobId, node, session }: LockRequest, isReplyOwed = false): EndRequest {
-  return { jobId, attempt: 1, node, session, code: 'TG_WORKER_LOST', isReplyOwed };
 }
 
 await t.test('settleBatch', async (t) => {
@@ -118,7 +114,7 @@ await t.test('settleBatch', async (t) => {
 
   await t.test('a result of a job that ended without one is late', async (t) => {
     const request = await locked(ledger);
-    await ledger.locks.endJobs([endOf(request)]);
+    await ledger.attempts.giveUpBatch([ledger.giveUpRequest(request)]);
     t.same(await ledger.settlements.settleBatch([ledger.settleRequest(request)]), [
       { kind: 'late', namespace: 'acme/prod', state: 'failed' },
     ]);
@@ -223,13 +219,13 @@ await t.test('settleBatch', async (t) => {
   });
 });
 
-await t.test('endJobs', async (t) => {
+await t.test('giving up for good', async (t) => {
   const ledger = await testLedger(t);
 
   await t.test('ends a locked job once: all returns, nothing is charged', async (t) => {
     const before = await ledger.accounts.show('acme');
     const request = await locked(ledger);
-    t.match(await ledger.locks.endJobs([endOf(request)]), [
+    t.match(await ledger.attempts.giveUpBatch([ledger.giveUpRequest(request)]), [
       {
         kind: 'ended',
         job: {
@@ -241,7 +237,9 @@ await t.test('endJobs', async (t) => {
         },
       },
     ]);
-    t.same(await ledger.locks.endJobs([endOf(request)]), [{ kind: 'not_open' }]);
+    t.same(await ledger.attempts.giveUpBatch([ledger.giveUpRequest(request)]), [
+      { kind: 'late', namespace: 'acme/prod' },
+    ]);
     t.same(await ledger.accounts.show('acme'), before);
     t.match(await resolutionOf(ledger, request.jobId), { kind: 'void', micro: 0, digest: null });
     t.match(await ledger.locks.lockBatch([request]), [
@@ -251,17 +249,21 @@ await t.test('endJobs', async (t) => {
 
   await t.test('leaves alone what the fence does not name', async (t) => {
     const request = await locked(ledger);
-    const end = endOf(request);
-    const others = [{ attempt: 2 }, { node: 'node-2' }, { session: 1 }, { jobId: newUuidV7() }];
+    const end = ledger.giveUpRequest(request);
+    const others = [{ attempt: 2 }, { node: 'node-2' }, { session: 1 }];
     for (const change of others)
-      t.same(await ledger.locks.endJobs([{ ...end, ...change }]), [{ kind: 'not_open' }]);
+      t.match(await ledger.attempts.giveUpBatch([{ ...end, ...change }]), [{ kind: 'stale' }]);
+    t.same(await ledger.attempts.giveUpBatch([{ ...end, jobId: newUuidV7() }]), [{ kind: 'unknown' }]);
     t.match(await ledger.settlements.settleBatch([ledger.settleRequest(request)]), [{ kind: 'settled' }]);
-    t.same(await ledger.locks.endJobs([end]), [{ kind: 'not_open' }], 'a settled job stays settled');
+    t.match(await ledger.attempts.giveUpBatch([end]), [{ kind: 'different' }], 'a settled job stays settled');
   });
 
   await t.test('a reply is owed only where nobody stands behind the call', async (t) => {
     const [owed, answered] = [await locked(ledger), await locked(ledger)];
-    await ledger.locks.endJobs([endOf(owed, true), endOf(answered)]);
+    await ledger.attempts.giveUpBatch([
+      ledger.giveUpRequest(owed, { isOwed: true }),
+      ledger.giveUpRequest(answered),
+    ]);
     const owedReplies = await ledger.sweeps.owedReplies(10);
     t.same(
       owedReplies.map((job) => job.jobId),
@@ -275,10 +277,13 @@ await t.test('endJobs', async (t) => {
   await t.test('a row that PostgreSQL cannot take is passed over', async (t) => {
     const [good, bad] = [await locked(ledger), await locked(ledger)];
     t.same(
-      (await ledger.locks.endJobs([{ ...endOf(bad), node: '\u0000' }, endOf(good)])).map(
-        (answer) => answer.kind,
-      ),
-      ['not_open', 'ended'],
+      (
+        await ledger.attempts.giveUpBatch([
+          ledger.giveUpRequest(bad, { node: '\u0000' }),
+          ledger.giveUpRequest(good),
+        ])
+      ).map((answer) => answer.kind),
+      ['unknown', 'ended'],
     );
   });
 });

@@ -8,9 +8,10 @@ import { databaseOptions, quietLog, testLedger } from '../support/ledger.ts';
  * catalogue has it, `tollgate_` left out. What stands nowhere is granted to nobody.
  */
 const EXPECTED: Readonly<Record<string, string>> = {
-  'function credits.cost_micro': '',
-  'function credits.end_jobs': 'dispatcher execute',
-  'function credits.ensure_partitions': 'dispatcher execute; migrator execute',
+  'function credits.cost_micro': 'jobs_owner execute',
+  'function credits.cancel_batch': 'dispatcher execute',
+  'function credits.give_up_batch': 'dispatcher execute',
+  'function credits.ensure_partitions': 'dispatcher execute; maintenance_owner execute; migrator execute',
   'function credits.job_story': 'auditor execute; dispatcher execute; operator execute',
   'function credits.jobs_beyond_credit': '',
   'function credits.lock_accounts': 'jobs_owner execute',
@@ -27,37 +28,64 @@ const EXPECTED: Readonly<Record<string, string>> = {
   'function identity.create_account': 'operator execute',
   'function identity.entitle': 'operator execute',
   'function identity.touch_parent': '',
+  'function jobs.attempts_of': 'auditor execute; dispatcher execute; operator execute',
+  'function jobs.claim_retries': 'dispatcher execute',
   'function jobs.clear_owed': 'dispatcher execute',
+  'function jobs.clear_owed_attempts': 'dispatcher execute',
+  'function jobs.ensure_partition': '',
+  'function jobs.owed_attempts': 'dispatcher execute',
+  'function jobs.place_batch': 'dispatcher execute',
+  'function jobs.read_retries': 'dispatcher execute',
   'function jobs.describe': 'credits_owner execute',
   'function jobs.end_unlocked_batch': 'dispatcher execute',
-  'function jobs.ensure_partitions': 'dispatcher execute; migrator execute',
+  'function jobs.ensure_partitions': 'dispatcher execute; maintenance_owner execute; migrator execute',
   'function jobs.first_id': 'credits_owner execute',
   'function jobs.id_bounds': 'credits_owner execute',
   'function jobs.look_up_batch': 'credits_owner execute; dispatcher execute',
-  'function jobs.milliseconds_left': '',
+  'function jobs.milliseconds_left': 'credits_owner execute',
   'function jobs.open_attempts': 'dispatcher execute',
   'function jobs.owed_replies': 'dispatcher execute',
   'function jobs.replace_reply': 'credits_owner execute',
+  'function maintenance.ensure_partitions': 'maintainer execute',
+  'function maintenance.hold_lease': '',
+  'function maintenance.purge_strikes': 'maintainer execute',
+  'function maintenance.release_lease': 'maintainer execute',
+  'function maintenance.take_lease': 'maintainer execute',
   'function network.add_model': 'operator execute',
+  'function network.decayed': '',
+  'function network.declare_incident': 'dispatcher execute; operator execute',
+  'function network.drain_node': 'operator execute',
+  'function network.explain_strikes': 'operator execute',
+  'function network.may_eject': '',
   'function network.next_revision': '',
+  'function network.open_pools': 'dispatcher execute',
+  'function network.purge_strikes': 'maintenance_owner execute',
   'function network.refuse_repricing': '',
   'function network.register_node': 'operator execute',
   'function network.set_node_lifecycle': 'operator execute',
+  'function network.set_node_place': 'operator execute',
   'function network.set_price': 'operator execute',
   'function network.stamp_revision': 'identity_owner execute',
+  'function network.strike_batch': 'dispatcher execute',
+  'function network.strike_score': '',
+  'function network.strike_weight': '',
   'function network.touch_node': '',
   'schema credits':
-    'auditor usage; billing usage; dispatcher usage; identity_owner usage; jobs_owner usage; operator usage; settler usage',
+    'auditor usage; billing usage; dispatcher usage; identity_owner usage; jobs_owner usage; maintenance_owner usage; operator usage; settler usage',
   'schema identity': 'auditor usage; credits_owner usage; dispatcher usage; jobs_owner usage; operator usage',
-  'schema jobs': 'auditor usage; credits_owner usage; dispatcher usage',
+  'schema jobs': 'auditor usage; credits_owner usage; dispatcher usage; maintenance_owner usage',
+  'schema maintenance': 'auditor usage; maintainer usage',
   'schema network':
-    'auditor usage; credits_owner usage; dispatcher usage; identity_owner usage; jobs_owner usage; operator usage',
-  'schema tollgate': 'auditor usage; billing usage; dispatcher usage; operator usage; settler usage',
+    'auditor usage; credits_owner usage; dispatcher usage; identity_owner usage; jobs_owner usage; maintenance_owner usage; operator usage',
+  'schema tollgate':
+    'auditor usage; billing usage; dispatcher usage; maintainer usage; operator usage; settler usage',
   'sequence identity.accounts_id_seq': '',
   'sequence identity.namespaces_id_seq': '',
   'sequence identity.publishers_id_seq': '',
+  'sequence network.incidents_id_seq': '',
   'sequence network.model_versions_id_seq': '',
   'sequence network.models_id_seq': '',
+  'sequence network.strikes_id_seq': '',
   'table credits.accounts': 'auditor select',
   'table credits.transfers': 'auditor select',
   'table identity.accounts': 'auditor select; credits_owner select; dispatcher select; operator select',
@@ -67,18 +95,23 @@ const EXPECTED: Readonly<Record<string, string>> = {
   'table identity.publishers':
     'auditor select; credits_owner select; dispatcher select; jobs_owner select; operator select',
   'table jobs.jobs': 'auditor select; credits_owner insert,select,update',
+  'table maintenance.leases': 'auditor select',
+  'table network.incidents': 'auditor select; operator select',
   'table network.model_versions':
     'auditor select; credits_owner select; dispatcher select; jobs_owner select; operator select',
   'table network.models':
     'auditor select; credits_owner select; dispatcher select; jobs_owner select; operator select',
+  'table jobs.attempts': 'auditor select; credits_owner insert,select',
   'table network.node_models': 'auditor select; dispatcher select; operator select',
   'table network.nodes': 'auditor select; dispatcher select; operator select',
+  'table network.pools': 'auditor select; dispatcher select; operator select',
+  'table network.strikes': 'auditor select; operator select',
   'table network.revision': 'auditor select; dispatcher select; operator select',
   'table tollgate.migrations':
-    'auditor select; billing select; dispatcher select; operator select; settler select',
+    'auditor select; billing select; dispatcher select; maintainer select; operator select; settler select',
 };
 
-const SCHEMAS = ['identity', 'network', 'jobs', 'credits', 'tollgate'];
+const SCHEMAS = ['identity', 'network', 'jobs', 'credits', 'maintenance', 'tollgate'];
 
 const MATRIX = `
   with objects (object, owner, acl) as (
@@ -109,7 +142,7 @@ await t.test('roles', async (t) => {
   await t.test('have exactly the rights of the table, partitions none', async (t) => {
     const rows = await ledger.sql<{ object: string; granted: string }>(MATRIX, [SCHEMAS]);
     const partitions = rows.filter((row) => isPartition(row.object));
-    t.equal(partitions.length, 10);
+    t.equal(partitions.length, 15);
     for (const { object, granted } of partitions) t.equal(granted, '', object);
     t.same(
       Object.fromEntries(
@@ -117,6 +150,18 @@ await t.test('roles', async (t) => {
       ),
       EXPECTED,
     );
+  });
+
+  await t.test("leave what is pg-boss's own to the maintainer, and to the auditor for reading", async (t) => {
+    const rows = await ledger.sql<{ object: string; granted: string }>(MATRIX, [['workflows']]);
+    t.ok(rows.length > 10);
+    const rights = {
+      function: 'maintainer execute',
+      schema: 'auditor usage; maintainer usage',
+      table: 'auditor select; maintainer delete,insert,select,update',
+    };
+    for (const { object, granted } of rows)
+      t.equal(granted, new Map(Object.entries(rights)).get(object.split(' ')[0] ?? ''), object);
   });
 
   await t.test('hold no right on a single column', async (t) => {
@@ -139,7 +184,7 @@ await t.test('roles', async (t) => {
               or exists (select from pg_namespace where nspowner = r.oid) as owns
          from pg_roles r where rolname like 'tollgate%'`,
       );
-      t.equal(roles.length, 11);
+      t.equal(roles.length, 14);
       for (const { name, login, special, owns } of roles) {
         t.notOk(special, name);
         t.equal(login, !owns, name);
@@ -155,7 +200,7 @@ await t.test('roles', async (t) => {
     );
     t.same(
       members.map(({ member, role }) => `${member} in ${role}`),
-      ['credits', 'identity', 'jobs', 'network', 'schema'].map(
+      ['credits', 'identity', 'jobs', 'maintenance', 'network', 'schema', 'workflows'].map(
         (name) => `tollgate_migrator in tollgate_${name}_owner`,
       ),
     );
@@ -197,9 +242,12 @@ await t.test("functions that lend their owner's rights fix their search_path, pg
       'credits.cost_micro',
       'credits.jobs_beyond_credit',
       'jobs.describe',
+      'jobs.ensure_partition',
       'jobs.first_id',
       'jobs.id_bounds',
       'jobs.milliseconds_left',
+      'network.decayed',
+      'network.strike_weight',
     ],
     'these run inside the others, with their rights, and no role that logs in may call them',
   );

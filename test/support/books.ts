@@ -127,13 +127,14 @@ export class Books {
   }
 
   /** What MongoDB keeps of one section about `job`. */
-  async traces(section: 'requests' | 'attempts' | 'events', job: string): Promise<Document[]> {
+  async traces(section: 'requests' | 'routes' | 'attempts' | 'events', job: string): Promise<Document[]> {
     const key = isUuidV7(job) ? new UUID(job) : job;
     const field = section === 'requests' ? '_id' : 'job';
     return this.#mongo
       .db()
       .collection(section)
       .find({ [field]: key })
+      .sort({ _id: 1 })
       .toArray();
   }
 

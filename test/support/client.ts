@@ -1,7 +1,7 @@
 import type { AmqpBroker } from '../../src/broker/connection.ts';
 import type { OutMessage, PublishOutcome } from '../../src/broker/types.ts';
 import type { JobMessage } from '../../src/contracts/job.ts';
-import { EXCHANGE, jobKey } from '../../src/contracts/names.ts';
+import { EXCHANGE, jobKey, poolOfJob } from '../../src/contracts/names.ts';
 import type { ReplyMessage } from '../../src/contracts/reply.ts';
 import { newUuidV7 } from '../../src/ids.ts';
 import { until } from './until.ts';
@@ -52,7 +52,7 @@ export class TestClient {
     const isBytes = Buffer.isBuffer(job);
     return this.broker.publisher.publish({
       exchange: EXCHANGE.jobs,
-      routingKey: isBytes ? 'small.interactive' : jobKey(job.model, job.priority),
+      routingKey: isBytes ? 'small.interactive' : jobKey(poolOfJob(job), job.priority),
       body: isBytes ? job : Buffer.from(JSON.stringify(job)),
       messageId: isBytes ? newUuidV7() : job.id,
       correlationId: isBytes ? undefined : job.id,

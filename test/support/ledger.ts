@@ -3,10 +3,17 @@ import { Client, type QueryResultRow } from 'pg';
 import type { Config } from '../../src/config-schema.ts';
 import { newUuidV7 } from '../../src/ids.ts';
 import { Accounts } from '../../src/ledger/accounts.ts';
+import { AttemptsPg } from '../../src/ledger/attempts.ts';
+import { CancellationsPg } from '../../src/ledger/cancellations.ts';
 import { CreditLocksPg } from '../../src/ledger/credit-locks.ts';
 import { SettlementsPg } from '../../src/ledger/settlements.ts';
 import { SweepsPg } from '../../src/ledger/sweeps.ts';
-import type { EndUnlockedRequest, LockRequest, SettleRequest } from '../../src/ledger/types.ts';
+import type {
+  EndUnlockedRequest,
+  GiveUpRequest,
+  LockRequest,
+  SettleRequest,
+} from '../../src/ledger/types.ts';
 import type { Log } from '../../src/ops/types.ts';
 import { Database, type DatabaseOptions } from '../../src/postgres/database.ts';
 import { migrate } from '../../src/postgres/migrate.ts';
@@ -29,6 +36,7 @@ export const ledgerConfig: Config['ledger'] = {
   startWindowMs: 20_000,
   deadlineGraceMs: 5_000,
   batchRetriesMax: 5,
+  uncountedMax: 20,
 };
 
 /** How tests connect: `role` null is the superuser, else its rights alone (by SET ROLE, so no password is needed). */
@@ -68,12 +76,16 @@ export interface TestLedger extends Seed {
   readonly locks: CreditLocksPg;
   readonly settlements: SettlementsPg;
   readonly sweeps: SweepsPg;
+  readonly attempts: AttemptsPg;
+  readonly cancellations: CancellationsPg;
   /** A superuser's statement, for looking and for breaking things. */
   sql<Row extends QueryResultRow>(text: string, params?: readonly unknown[]): Promise<Row[]>;
   /** A valid lock request of a new job: 1,000 input and 1,000 output tokens at 1,000,000 and 2,000,000: 3,000 micro. */
   lockRequest(change?: Partial<LockRequest>): LockRequest;
   /** The result that settles `request`: 500 and 500 tokens, 1,500 micro. */
   settleRequest(request: LockRequest, change?: Partial<SettleRequest>): SettleRequest;
+  /** Gives up attempt 1 of `request` for good, as of a lost worker. */
+  giveUpRequest(request: LockRequest, change?: Partial<GiveUpRequest>): GiveUpRequest;
 }
 
 const SEED_CREDIT_MICRO = 10_000_000n;
@@ -108,9 +120,12 @@ export async function testLedger(t: Teardown, config: Config['ledger'] = ledgerC
     locks: new CreditLocksPg(config, quietLog, dispatcher),
     settlements: new SettlementsPg(quietLog, settler),
     sweeps: new SweepsPg(dispatcher),
+    attempts: new AttemptsPg(config, quietLog, dispatcher),
+    cancellations: new CancellationsPg(dispatcher),
     sql,
     lockRequest: (change = {}) => ({ ...aLockRequest(seed), ...change }),
     settleRequest: (request, change = {}) => ({ ...aSettleRequest(request), ...change }),
+    giveUpRequest: (request, change = {}) => ({ ...aGiveUpRequest(request), ...change }),
   };
 }
 
@@ -146,6 +161,22 @@ function aSettleRequest(request: LockRequest): SettleRequest {
     inputTokens: 500,
     outputTokens: 500,
     digest: createHash('sha256').update(request.jobId).digest(),
+  };
+}
+
+function aGiveUpRequest({ jobId, node, session }: LockRequest): GiveUpRequest {
+  return {
+    jobId,
+    attempt: 1,
+    node,
+    session,
+    outcome: 'lost',
+    class: 'node',
+    code: 'TG_WORKER_LOST',
+    isCounted: true,
+    delayMs: null,
+    digest: null,
+    isOwed: false,
   };
 }
 

@@ -21,6 +21,7 @@ export async function proxiedWorld(
     return {
       postgresUrl: at(links.postgres, urls.postgresUrl),
       postgresSettlerUrl: at(links.postgres, urls.postgresSettlerUrl),
+      postgresMaintainerUrl: at(links.postgres, urls.postgresMaintainerUrl),
       redisUrl: at(links.redis, urls.redisUrl),
       amqpUrl: at(links.amqp, urls.amqpUrl),
       mongoUrl: at(links.mongo, urls.mongoUrl),

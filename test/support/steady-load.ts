@@ -28,6 +28,11 @@ export class SteadyLoad {
     while (this.#sending.size > 0) await Promise.all(this.#sending);
   }
 
+  /** Sends `count` jobs besides, at once. */
+  burst(count: number): void {
+    for (let i = 0; i < count; i++) this.#begin();
+  }
+
   /** Ids that have no reply yet. */
   get unanswered(): string[] {
     const answered = new Set(this.#client.replies.map(({ message }) => message.job));

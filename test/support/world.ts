@@ -23,6 +23,8 @@ import { WorkerAgent, type WorkerSignals } from '../../src/workers/agent/agent.t
 import { generateNodeKey, rawPublicKey } from '../../src/workers/agent/keys.ts';
 import { FleetRedis } from '../../src/workers/redis.ts';
 import { RedisFleetRegistry } from '../../src/workers/registry.ts';
+import { RedisSlotLeases } from '../../src/workers/slot-leases.ts';
+import type { LiveLease } from '../../src/workers/types.ts';
 import { Books, metric } from './books.ts';
 import { ChildDaemon } from './child-daemon.ts';
 import { TestClient } from './client.ts';
@@ -33,7 +35,10 @@ import { until } from './until.ts';
 
 /** How the daemon reaches its servers. */
 export type DaemonUrls = Readonly<
-  Record<'postgresUrl' | 'postgresSettlerUrl' | 'redisUrl' | 'amqpUrl' | 'mongoUrl', string>
+  Record<
+    'postgresUrl' | 'postgresSettlerUrl' | 'postgresMaintainerUrl' | 'redisUrl' | 'amqpUrl' | 'mongoUrl',
+    string
+  >
 >;
 
 /** What a world may be told to do otherwise. */
@@ -198,11 +203,12 @@ export class World {
     id: string,
     models: readonly string[] = ['small'],
     lifecycle: 'active' | 'probation' = 'active',
+    place: { readonly region?: string; readonly vramGb?: number } = {},
   ): Promise<void> {
     const key = generateNodeKey();
     this.#keys.set(id, key);
     const publicKey = rawPublicKey(key);
-    await new Nodes(this.admin).register({ id, owner: 'owner', publicKey, models, lifecycle });
+    await new Nodes(this.admin).register({ id, owner: 'owner', publicKey, models, lifecycle, ...place });
     await this.addBrokerUser(nodeUser(id));
   }
 
@@ -367,6 +373,13 @@ export class World {
     redis.disconnect();
   }
 
+  /** Every lease that stands in Redis. */
+  async leases(): Promise<LiveLease[]> {
+    const leases: LiveLease[] = [];
+    for await (const lease of new RedisSlotLeases(this.#redis).leases()) leases.push(lease);
+    return leases;
+  }
+
   /** Waits until no slot is in use and no lease stands in Redis: none has leaked. */
   async slotsAreFree(): Promise<void> {
     await until(async () => {
@@ -389,6 +402,7 @@ export async function world(t: Teardown, options: WorldOptions = {}): Promise<Wo
   const direct = {
     postgresUrl: databaseOptions(servers.postgresAdminUrl, 'tollgate_dispatcher').url,
     postgresSettlerUrl: databaseOptions(servers.postgresAdminUrl, 'tollgate_settler').url,
+    postgresMaintainerUrl: databaseOptions(servers.postgresAdminUrl, 'tollgate_maintainer').url,
     redisUrl: servers.redisUrl,
     amqpUrl: servers.amqpUrl,
     mongoUrl: servers.mongoUrl,

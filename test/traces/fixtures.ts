@@ -141,6 +141,7 @@ export function attempt(
     session: 1_763_719_100_000,
     outcome: 'completed',
     code: null,
+    decision: null,
     endedAtMs: 1_763_719_203_000,
     chargedMicro: 412n,
     lockedMicro: 9_007_199_254_740_993n,

@@ -56,7 +56,7 @@ await t.test('while MongoDB is up everything goes there and nothing to the spool
   await sink.writeEvents([event(one)]);
   await sink.writeRequests([]);
   const trace = await new MongoTraceStore(mongo).findJob(one.job);
-  t.same(trace, { job: one.job, request: one, attempts: [attempt(one)], events: [event(one)] });
+  t.same(trace, { job: one.job, request: one, routes: [], attempts: [attempt(one)], events: [event(one)] });
   t.equal(spooled.documents, 0);
 });
 

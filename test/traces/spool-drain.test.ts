@@ -86,7 +86,7 @@ await t.test('after an outage the drain brings exactly the documents that were w
       const found = await store.findJob(one.job);
       return found?.attempts.length === 1 && found.events.length === 1 ? found : null;
     }, `the trace of ${one.job}`);
-    t.same(trace, { job: one.job, request: one, attempts: [attempt(one)], events: [event(one)] });
+    t.same(trace, { job: one.job, request: one, routes: [], attempts: [attempt(one)], events: [event(one)] });
   }
   t.same(buried, []);
   await drain.stop();

@@ -11,9 +11,13 @@ const keys = generateKeyPairSync('ed25519');
 const rawKey = keys.publicKey.export({ format: 'der', type: 'spki' }).subarray(-32);
 
 const NODES: Readonly<Record<string, RegisteredNode>> = {
-  'n-1': { publicKey: rawKey, models: new Set(['m', 'k']), lifecycle: 'active' },
-  old: { publicKey: rawKey, models: new Set(['m']), lifecycle: 'retired' },
+  'n-1': { publicKey: rawKey, models: new Set(['m', 'k']), lifecycle: 'active', admission: 'open', poolsOf },
+  old: { publicKey: rawKey, models: new Set(['m']), lifecycle: 'retired', admission: 'closed', poolsOf },
 };
+
+function poolsOf(model: string): string[] {
+  return [model, `${model}~r.eu`];
+}
 
 function signed(message: FleetMessage, privateKey = keys.privateKey): FleetMessage {
   return { ...message, signature: sign(null, helloBytes(message), privateKey).toString('base64') };
@@ -59,6 +63,7 @@ function deliveryOf(body: Buffer, userId: string | null, acknowledge: () => void
     exchange: 'fleet',
     deathReason: null,
     deathRoutingKey: null,
+    deathExchange: null,
     traceparent: null,
     receivedMs: 0,
     isLive: true,

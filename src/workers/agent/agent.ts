@@ -286,10 +286,10 @@ export class WorkerAgent implements Service {
       delivery.acknowledge();
       return;
     }
-    const { kind, session } = parsed.value;
+    const { session } = parsed.value;
     if (session === this.session) {
       delivery.acknowledge();
-      this.#obey(kind);
+      this.#obey(parsed.value);
       return;
     }
     // Another session's, which may consume the same queue: handed on once.
@@ -298,8 +298,11 @@ export class WorkerAgent implements Service {
     if (session > this.session) this.#supersede(session);
   }
 
-  #obey(kind: ControlMessage['kind']): void {
+  #obey({ kind, job, attempt }: ControlMessage): void {
     switch (kind) {
+      case 'cancel':
+        if (job !== undefined && attempt !== undefined) this.#attempts.cancel(keyOf({ job, attempt }));
+        break;
       case 'drain':
         void this.#drain();
         break;

@@ -3,7 +3,7 @@ import type { Clock } from '../../clock.ts';
 import type { DispatchMessage } from '../../contracts/dispatch.ts';
 import type { FleetMessage } from '../../contracts/fleet.ts';
 import type { AttemptFailureCode } from './chat-answer.ts';
-import { type ChatOutcome, type ModelClient, type ServedModel, WORKER_STOPPED } from './model-client.ts';
+import type { ChatOutcome, ModelClient, ServedModel, StopReason } from './model-client.ts';
 import type { Fate, ResultOutbox } from './outbox.ts';
 import type { RecentResults } from './recent-results.ts';
 import { resultOf, staleSessionResult, type UnsignedResult } from './result.ts';
@@ -20,6 +20,10 @@ interface Attempt {
   readonly receivedMs: number;
   readonly receivedAtMs: number;
   readonly stop: AbortController;
+  /** Tokens that the model has given so far. */
+  tokens: number;
+  /** Nobody waits for it any more: it ends without a result. */
+  isCancelled: boolean;
 }
 
 /** What the attempts need. */
@@ -68,7 +72,7 @@ export class Attempts {
   get leases(): FleetMessage['leases'] {
     return [...this.#held.values(), ...this.#waiting.values()]
       .slice(0, this.#options.slots)
-      .map(({ dispatch }) => ({ job: dispatch.job, attempt: dispatch.attempt }));
+      .map(({ dispatch: { job, attempt }, tokens }) => ({ job, attempt, tokens }));
   }
 
   /** Takes a dispatch of this session. */
@@ -88,6 +92,8 @@ export class Attempts {
         receivedMs: delivery.receivedMs,
         receivedAtMs: this.#clock.nowMs(),
         stop: new AbortController(),
+        tokens: 0,
+        isCancelled: false,
       });
       this.#beginWaiting();
     }
@@ -96,6 +102,20 @@ export class Attempts {
   /** Answers a dispatch of an earlier session; nothing runs and nothing is remembered. */
   answerStale(dispatch: DispatchMessage, delivery: Delivery): void {
     this.#outbox.add(staleSessionResult(dispatch), this.#answerTo(delivery));
+  }
+
+  /** Lets go of an attempt that nobody waits for: no result is sent, its slot is free at once. */
+  cancel(key: string): void {
+    const waiting = this.#waiting.get(key);
+    if (waiting !== undefined) {
+      this.#waiting.delete(key);
+      waiting.delivery.acknowledge();
+      return;
+    }
+    const held = this.#held.get(key);
+    if (held === undefined) return;
+    held.isCancelled = true;
+    stop(held, 'cancelled');
   }
 
   /** The connection went: what was not begun will be delivered again, here or elsewhere. */
@@ -112,7 +132,7 @@ export class Attempts {
 
   /** Ends what is running as `worker_stopped`; the results still go out. */
   stopAll(): void {
-    for (const attempt of this.#held.values()) attempt.stop.abort(WORKER_STOPPED);
+    for (const attempt of this.#held.values()) stop(attempt, 'worker_stopped');
   }
 
   /** Resolves true once nothing is held and every result is confirmed, false after `waitMs`. */
@@ -143,20 +163,26 @@ export class Attempts {
 
   async #run(key: string, attempt: Attempt): Promise<void> {
     const result = await this.#execute(attempt);
+    if (attempt.isCancelled) return this.#done(key, attempt);
     this.#outbox.add(result, {
       isWanted: () => true,
       confirmed: (body) => {
         this.#recent.add(key, body);
-        this.#held.delete(key);
-        attempt.delivery.acknowledge();
-        this.#beginWaiting();
-        this.#noteIdle();
+        this.#done(key, attempt);
       },
     });
   }
 
+  #done(key: string, attempt: Attempt): void {
+    this.#held.delete(key);
+    attempt.delivery.acknowledge();
+    this.#beginWaiting();
+    this.#noteIdle();
+  }
+
   /** Asks the model, within what is left of the job's time since the dispatch came. */
-  async #execute({ dispatch, stop, receivedMs, receivedAtMs }: Attempt): Promise<UnsignedResult> {
+  async #execute(attempt: Attempt): Promise<UnsignedResult> {
+    const { dispatch, receivedMs, receivedAtMs } = attempt;
     const queuedMs = this.#clock.monotonicMs() - receivedMs;
     const result = (outcome: ChatOutcome) => resultOf(dispatch, outcome, queuedMs, this.#options.gpu);
     const model = this.#options.models.get(dispatch.model);
@@ -165,9 +191,16 @@ export class Attempts {
     const leftMs = dispatch.remaining_ms - queuedMs;
     if (leftMs <= 0) return result(notAsked('deadline', "the job's time ran out before the model was asked"));
     const startedAtMs = this.#clock.nowMs();
-    const timer = setTimeout(() => stop.abort(), Math.min(leftMs, RUN_MS_MAX));
-    const outcome = await this.#client.ask(model, dispatch, stop.signal);
+    const timer = setTimeout(() => attempt.stop.abort(), Math.min(leftMs, RUN_MS_MAX));
+    const firstToken = setTimeout(
+      () => attempt.tokens === 0 && stop(attempt, 'first_token_deadline'),
+      Math.min(dispatch.first_token_ms, RUN_MS_MAX),
+    );
+    const outcome = await this.#client.ask(model, dispatch, attempt.stop.signal, (tokens) => {
+      attempt.tokens = tokens;
+    });
     clearTimeout(timer);
+    clearTimeout(firstToken);
     this.#options.workLog?.append({
       received_at_ms: receivedAtMs,
       started_at_ms: startedAtMs,
@@ -194,6 +227,10 @@ export class Attempts {
   #noteIdle(): void {
     if (this.#isIdle) this.#onIdle?.();
   }
+}
+
+function stop(attempt: Attempt, reason: StopReason): void {
+  attempt.stop.abort(reason);
 }
 
 /** `<job>.<attempt>`: what is run once. */

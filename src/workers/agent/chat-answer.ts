@@ -1,11 +1,16 @@
 import { BODY_BYTES_MAX } from '../../contracts/parse.ts';
 
 /**
- * Why a worker could not complete an attempt; travels as `error.code` of a result. `deadline`: `remaining_ms` ran out.
- * `worker_stopped`: the worker was stopped and its drain time ran out. The coordinator knows them all as `TG_WORKER_ERROR`.
+ * Why a worker could not complete an attempt; travels as `error.code` of a result, and decides there what follows. `deadline`:
+ * `remaining_ms` ran out. `first_token_deadline`: `first_token_ms` did, without a token. `invalid_request`: the model server does not
+ * take this input, and no other would. `worker_stopped`: the worker was stopped and its drain time ran out. `cancelled` is the one
+ * that never travels: nobody waits for that attempt any more.
  */
 export type AttemptFailureCode =
   | 'deadline'
+  | 'first_token_deadline'
+  | 'invalid_request'
+  | 'cancelled'
   | 'model_not_served'
   | 'model_unreachable'
   | 'model_error'

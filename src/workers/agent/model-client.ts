@@ -22,8 +22,17 @@ export type ChatOutcome = { readonly firstTokenMs: number | null; readonly total
   | { readonly kind: 'failed'; readonly code: AttemptFailureCode; readonly message: string }
 );
 
-/** Reason of an abort that says the worker stops; any other means that the job's time ran out. */
-export const WORKER_STOPPED: AttemptFailureCode = 'worker_stopped';
+/** Reasons of an abort; any other means that the job's time ran out. */
+export const STOPS = {
+  worker_stopped: 'the worker was stopped while the model was answering',
+  first_token_deadline: 'the model gave no token in time',
+  cancelled: 'nobody waits for the answer any more',
+} as const satisfies Partial<Record<AttemptFailureCode, string>>;
+/** Why a worker ends an attempt before its answer has come whole. */
+export type StopReason = keyof typeof STOPS;
+
+/** Status by which a model server says that the request itself is wrong: another server of the model would say the same. */
+const INVALID_REQUEST: ReadonlySet<number> = new Set([400, 413, 422]);
 
 /** Of an error answer, this much is read to find what kind of error it was. */
 const ERROR_BYTES_MAX = 16_384;
@@ -50,13 +59,14 @@ export class ModelClient {
   }
 
   /**
-   * Streams one chat completion and times its tokens. Ends early when `signal` is aborted: `worker_stopped` or `deadline`,
-   * by its reason. Whatever the server does is a value, not a rejection. Source: the OpenAI API reference, "Create chat completion".
+   * Streams one chat completion and times its tokens; `onTokens` hears how many there are. Ends early when `signal` is aborted: as
+   * its reason says (`STOPS`), else `deadline`. Whatever the server does is a value, not a rejection. Source: the OpenAI API reference, "Create chat completion".
    */
   async ask(
     model: ServedModel,
     dispatch: Pick<DispatchMessage, 'input' | 'limits'>,
     signal: AbortSignal,
+    onTokens: (tokens: number) => void = () => undefined,
   ): Promise<ChatOutcome> {
     const startMs = this.#clock.monotonicMs();
     const elapsedMs = () => Math.round(this.#clock.monotonicMs() - startMs);
@@ -65,7 +75,7 @@ export class ModelClient {
     try {
       const response = await this.#post(model, requestBody(model, dispatch), signal);
       await expectStream(response);
-      await readStream(response, answer, elapsedMs);
+      await readStream(response, answer, elapsedMs, onTokens);
       return { kind: 'answered', answer, ...times() };
     } catch (error) {
       const fault = signal.aborted ? stopped(signal) : error;
@@ -88,9 +98,14 @@ export class ModelClient {
 }
 
 function stopped(signal: AbortSignal): ModelFault {
-  return signal.reason === WORKER_STOPPED
-    ? new ModelFault('worker_stopped', 'the worker was stopped while the model was answering')
+  const reason: unknown = signal.reason;
+  return isStop(reason)
+    ? new ModelFault(reason, STOPS[reason])
     : new ModelFault('deadline', "the job's time ran out while the model was answering");
+}
+
+function isStop(reason: unknown): reason is StopReason {
+  return typeof reason === 'string' && Object.hasOwn(STOPS, reason);
 }
 
 /** A kept connection ended before any answer came on it. */
@@ -133,11 +148,17 @@ async function expectStream(response: IncomingMessage): Promise<void> {
     throw new ModelFault('model_error', 'the model server did not answer with an event stream');
   }
   const error = field(parseOrNull(await readStart(response)), 'error');
-  throw new ModelFault('model_error', `the model server answered ${status}${errorKind(error)}`);
+  const code = INVALID_REQUEST.has(status) ? 'invalid_request' : 'model_error';
+  throw new ModelFault(code, `the model server answered ${status}${errorKind(error)}`);
 }
 
 /** Resolves when the answer has come whole. Throws ModelFault. */
-function readStream(response: IncomingMessage, answer: ChatAnswer, elapsedMs: () => number): Promise<void> {
+function readStream(
+  response: IncomingMessage,
+  answer: ChatAnswer,
+  elapsedMs: () => number,
+  onTokens: (tokens: number) => void,
+): Promise<void> {
   const parser = new SseParser();
   return new Promise((resolve, reject) => {
     const fail = (error: unknown) => {
@@ -148,6 +169,7 @@ function readStream(response: IncomingMessage, answer: ChatAnswer, elapsedMs: ()
       if (answer.isDone) return;
       try {
         for (const data of parser.push(chunk)) answer.take(data, elapsedMs());
+        onTokens(answer.tokenEnds.length);
       } catch (error) {
         fail(error);
         return;

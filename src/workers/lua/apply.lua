@@ -1,6 +1,6 @@
 -- Takes in one message of a worker: hello, heartbeat, drain or bye. Each carries the whole state, so all four are one script.
 -- ARGV[5] kind, ARGV[6] node, ARGV[7] session, ARGV[8] seq, ARGV[9] slots_total, ARGV[10] slots_in_use, ARGV[11] pools and
--- ARGV[12] warm models, both separated by blanks, then job, attempt for each lease that it names.
+-- ARGV[12] warm models, both separated by blanks, then job, attempt, tokens so far (-1: not said) for each lease that it names.
 -- Returns {1} applied, {0} ignored (older than what is known, or the session was given up as lost), {-1} a newer session is
 -- known, {2, old_session} applied and took over. O(leases named + pools, log n each).
 -- Idempotent: seq must grow within a session. A lease that the worker names lives on for lease_ttl_ms; `unleased` counts what it
@@ -25,23 +25,31 @@ if old then
 end
 
 -- Leases that this session holds live on; what it holds beside them is counted.
-local jobs, attempts = {}, {}
-for at = 13, #ARGV, 2 do
+local jobs, attempts, stages = {}, {}, {}
+for at = 13, #ARGV, 3 do
   jobs[#jobs + 1], attempts[#attempts + 1] = ARGV[at], ARGV[at + 1]
+  stages[#stages + 1] = tonumber(ARGV[at + 2]) > 0 and 'streaming' or 'begun'
 end
 local found = read_fields(base .. ':leases', jobs)
-local extended = {}
+local known = read_fields(base .. ':progress', jobs)
+local extended, progress = {}, {}
 local unleased = math.max(0, slots_in_use - #jobs)
 for i = 1, #jobs do
   if found[i] and is_lease_of(found[i], attempts[i], node, session) then
     extended[#extended + 1] = now + LEASE_TTL_MS
     extended[#extended + 1] = jobs[i]
+    local stage = attempts[i] .. ' ' .. stages[i]
+    if known[i] ~= stage then
+      progress[#progress + 1] = jobs[i]
+      progress[#progress + 1] = stage
+    end
   else
     local released_at = tonumber(redis.call('ZSCORE', base .. ':released', jobs[i] .. '.' .. attempts[i]) or nil)
     if not released_at or now - released_at >= HEARTBEAT_MS then unleased = unleased + 1 end
   end
 end
 call_chunked('ZADD', base .. ':expiry', extended)
+call_chunked('HSET', base .. ':progress', progress)
 
 local state = 'live'
 if kind == 'bye' then

@@ -1,17 +1,21 @@
 -- Takes a slot for each attempt of a batch, in order, on the best worker of its pool: warm first, then most free slots.
--- ARGV[5] may_place (1: take slots; 0: only look for leases that stand), then job, attempt, pool for each request, at most 1,000.
+-- ARGV[5] may_place (1: take slots; 0: only look for leases that stand), then job, attempt, pool, nodes not to be asked (separated by
+-- blanks, mostly none) for each request, at most 1,000.
 -- Returns one entry per request: "<got|had> <node> <session> <is_warm> <slots_free before> <workers_free>", or -1 full, -2 no worker
--- in the pool, 0 no lease here (only when may_place is 0). A pool that answers -1 or -2 is marked as waiting.
+-- in the pool, -3 no worker in the pool but those not to be asked, 0 no lease here (only when may_place is 0). A pool that answers
+-- -1 or -2 is marked as waiting.
 -- O(log n) per request, n the workers of a pool: a heap over the best workers fetched so far; one write per touched worker and pool.
+-- A request with nodes not to be asked looks at the pool's workers one by one, best first: O(n) at worst, and rare.
 -- Idempotent: a live lease of the same attempt, or of a later one, is answered as `had`, takes nothing and lives on; a lease of an
 -- earlier attempt, or on a worker that takes no new jobs, is ended first and its slot is free again.
 local may_place = ARGV[5] == '1'
-local count = (#ARGV - 5) / 3
-local jobs, attempts, pool_of, wanted = {}, {}, {}, {}
+local count = (#ARGV - 5) / 4
+local jobs, attempts, pool_of, tried_by, wanted = {}, {}, {}, {}, {}
 for i = 1, count do
-  local at = 3 + i * 3
+  local at = 2 + i * 4
   local pool = ARGV[at + 2]
   jobs[i], attempts[i], pool_of[i] = ARGV[at], tonumber(ARGV[at + 1]), pool
+  if ARGV[at + 3] ~= '' then tried_by[i] = set_of(ARGV[at + 3]) end
   wanted[pool] = (wanted[pool] or 0) + 1
 end
 local out = {}
@@ -115,12 +119,34 @@ local function best(p)
   end
 end
 
+-- The best worker of a pool with a free slot that is not among `tried`; else nil, and whether there is one at all.
+local function best_untried(pool, tried)
+  local key, page, has_other = base .. ':pool:' .. pool, 100, false
+  for first = 0, redis.call('ZCARD', key) - 1, page do
+    local rows = redis.call('ZREVRANGE', key, first, first + page - 1, 'WITHSCORES')
+    for j = 1, #rows, 2 do
+      local node = rows[j]
+      if not tried[node] then
+        has_other = true
+        free[node] = free[node] or tonumber(rows[j + 1]) % WARM
+        if free[node] > 0 then return node, true end
+      end
+    end
+  end
+  return nil, has_other
+end
+
 local leases, ends, taken = {}, {}, {}
 for i = 1, count do
   if not out[i] and may_place then
     local pool = pool_of[i]
     local p = pools[pool] or open(pool)
-    local node = best(p)
+    local node, has_other = nil, true
+    if tried_by[i] then
+      node, has_other = best_untried(pool, tried_by[i])
+    else
+      node = best(p)
+    end
     if node then
       local w = worker(node)
       out[i] = answer('got', pool, node, free[node])
@@ -131,9 +157,11 @@ for i = 1, count do
       ends[#ends + 1] = jobs[i]
       local held = taken[node]
       if held then held[#held + 1] = jobs[i] else taken[node] = { jobs[i] } end
-    else
+    elseif has_other or redis.call('EXISTS', p.key) == 0 then
       redis.call('SADD', base .. ':waiting', pool)
       out[i] = redis.call('EXISTS', p.key) == 1 and -1 or -2
+    else
+      out[i] = -3
     end
   end
   out[i] = out[i] or 0

@@ -9,6 +9,7 @@
 --   held:<node>:<session>  set     jobs that have a lease there: its size is the number of slots in use
 --   leases                 hash    job -> "<attempt> <node> <session> <pool>"
 --   expiry                 zset    job by the time its lease ends
+--   progress               hash    job -> "<attempt> begun|streaming", once the worker has named it in a heartbeat
 --   released               zset    "<job>.<attempt>" by the time of its release, kept for heartbeat_ms
 --   pool:<pool>            zset    node by score: the head is the best worker, 0 means no free slot
 --   slots                  hash    "<pool> workers|total|free": sums over the pool's members
@@ -191,6 +192,7 @@ end
 local function end_dropped()
   local ended = call_chunked('HDEL', base .. ':leases', drops.jobs)
   call_chunked('ZREM', base .. ':expiry', drops.jobs)
+  call_chunked('HDEL', base .. ':progress', drops.jobs)
   for holder, jobs in pairs(drops.by_holder) do call_chunked('SREM', holder, jobs) end
   for node in pairs(drops.nodes) do refresh(node) end
   drops = { jobs = {}, by_holder = {}, nodes = {} }

@@ -7,7 +7,6 @@ import {
   completionsUrl,
   ModelClient,
   type ServedModel,
-  WORKER_STOPPED,
 } from '../../../src/workers/agent/model-client.ts';
 import { beginStream, DONE, finish, type Script, scriptedModel, token, usage } from './scripted-model.ts';
 
@@ -171,7 +170,7 @@ const answersWith =
 await t.test('whatever else a server does is a failure with a code, and no word of the prompt', async (t) => {
   const cases: [string, Script, RegExp][] = [
     ['500', answersWith(500, errorBody('overloaded')), /^model_error: .* 500 \(overloaded\)$/],
-    ['400', answersWith(400, errorBody('bad_request')), /^model_error: .* 400 \(bad_request\)$/],
+    ['400', answersWith(400, errorBody('bad_request')), /^invalid_request: .* 400 \(bad_request\)$/],
     ['500 with a page', answersWith(500, '<html>secret-prompt'), /^model_error: .* 500$/],
     ['a type that is prose', answersWith(500, errorBody('secret-prompt is bad')), /^model_error: .* 500$/],
     ['a long error', answersWith(500, 'x'.repeat(1_000_000)), /^model_error: .* 500$/],
@@ -234,7 +233,7 @@ await t.test('an abort ends the wait and the stream, and says why', async (t) =>
   for (const script of [silent, begun]) {
     t.match(failure(await ask(t, script, { signal: AbortSignal.timeout(30) })), /^deadline: /);
     const stop = new AbortController();
-    setTimeout(() => stop.abort(WORKER_STOPPED), 30);
+    setTimeout(() => stop.abort('worker_stopped'), 30);
     t.match(failure(await ask(t, script, { signal: stop.signal })), /^worker_stopped: /);
   }
 });

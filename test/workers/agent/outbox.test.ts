@@ -21,6 +21,7 @@ function result(node: string): ReturnType<typeof failureOf> {
     limits: { input_tokens_max: 1, output_tokens_max: 1 },
     start_ms: 1,
     remaining_ms: 1,
+    first_token_ms: 60_000,
   };
   return failureOf(dispatch, 'model_error', 'none');
 }

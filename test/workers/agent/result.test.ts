@@ -28,6 +28,7 @@ function dispatch(fields: Partial<DispatchMessage> = {}): DispatchMessage {
     limits: { input_tokens_max: 10, output_tokens_max: 10 },
     start_ms: 1_000,
     remaining_ms: 1_000,
+    first_token_ms: 60_000,
     ...fields,
   };
 }

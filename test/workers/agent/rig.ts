@@ -5,7 +5,7 @@ import type { Delivery, OutMessage, PublishOutcome } from '../../../src/broker/t
 import { systemClock } from '../../../src/clock.ts';
 import type { ControlMessage, DispatchMessage } from '../../../src/contracts/dispatch.ts';
 import { FleetMessage } from '../../../src/contracts/fleet.ts';
-import { EXCHANGE, nodeQueue, nodeUser, QUEUE } from '../../../src/contracts/names.ts';
+import { EXCHANGE, fleetQueue, nodeQueue, nodeUser, QUEUE } from '../../../src/contracts/names.ts';
 import { type Parser, parserOf } from '../../../src/contracts/parse.ts';
 import { ResultMessage } from '../../../src/contracts/result.ts';
 import { newUuidV7 } from '../../../src/ids.ts';
@@ -96,13 +96,14 @@ export async function rig(
   await room.createUser(nodeUser(node), nodePermissions(node));
   const coordinator = await room.open({ url: room.servers.amqpUrl });
   await coordinator.topology.declareCore();
+  await coordinator.topology.declareFleet('rig');
   if (declare) await coordinator.topology.declareNode(node);
   const [privateKey, log] = [generateNodeKey(), new FieldLog()];
   const [results, fleet]: [Rig['results'], Rig['fleet']] = [[], []];
   const [seen, outcomes]: [string[], PublishOutcome[]] = [[], []];
   const channel = await coordinator.openChannel(() => {});
   await channel.consume(QUEUE.results, 100, collect(results, parserOf(ResultMessage)));
-  await channel.consume(QUEUE.fleet, 100, collect(fleet, parserOf(FleetMessage)));
+  await channel.consume(fleetQueue('rig'), 100, collect(fleet, parserOf(FleetMessage)));
 
   const workers: WorkerAgent[] = [];
   const worker = async ({ proxy, isStarted = true, ...options }: WorkerOptions = {}) => {
@@ -176,6 +177,7 @@ function dispatchOf(node: string, fields: Partial<DispatchMessage>): DispatchMes
     limits: { input_tokens_max: 100, output_tokens_max: 8 },
     start_ms: 10_000,
     remaining_ms: 10_000,
+    first_token_ms: 60_000,
     ...fields,
   };
 }
