@@ -7,6 +7,9 @@ export interface NamedService {
   readonly service: Service;
 }
 
+/** What those get that were told to stop only after the deadline, all together, in milliseconds: most need no time. */
+const LAST_STOPS_MS = 500;
+
 /** Exit status after a second signal or a stop that did not end in time. */
 const EXIT_HARD = 1;
 /** Exit status after an error nobody caught. Source: sysexits.h, EX_SOFTWARE. */
@@ -72,20 +75,32 @@ export class Lifecycle implements Service {
     const timer = new AbortController();
     const deadline = delay(this.#stopMsMax, 'late' as const, { signal: timer.signal });
     deadline.catch(() => undefined);
+    const stops: Promise<unknown>[] = [];
     let isLate = false;
     for (const { name, service } of this.#begun.toReversed()) {
       left.add(name);
-      // After the deadline each is still told to stop, and no longer awaited.
+      // After the deadline each is still told to stop, and no longer awaited one by one.
       const stopped = service.stop().then(
         () => left.delete(name),
         (error: unknown) => this.#log.error({ service: name, error }, 'a service did not stop cleanly'),
       );
+      stops.push(stopped);
       isLate ||= (await Promise.race([stopped, isLate ? 'late' : deadline])) === 'late';
     }
     timer.abort();
+    if (isLate) await withinMs(LAST_STOPS_MS, Promise.all(stops));
     if (left.size > 0)
       throw new Error(`not cleanly stopped within ${this.#stopMsMax} ms: ${[...left].join(', ')}`);
   }
+}
+
+/** Waits for `work`, or for `ms` milliseconds if that is less. */
+async function withinMs(ms: number, work: Promise<unknown>): Promise<void> {
+  const timer = new AbortController();
+  const late = delay(ms, undefined, { signal: timer.signal });
+  late.catch(() => undefined);
+  await Promise.race([work, late]);
+  timer.abort();
 }
 
 /** What `runUntilSignal` needs of the process; tests hand in their own. */

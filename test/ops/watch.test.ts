@@ -46,6 +46,7 @@ await t.test('READY comes when all parts have started and every required check p
   await watch.start();
   t.same(await nextLook(), { STATUS: 'starting' }, 'not while the parts start');
   state.readiness = WITHOUT_REDIS;
+  t.same(await nextLook(), { STATUS: 'starting, not yet up: redis (not connected)' });
   watch.serving();
   const { STATUS, EXTEND_TIMEOUT_USEC, ...rest } = await nextLook();
   t.same(rest, {});
