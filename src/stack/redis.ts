@@ -23,7 +23,8 @@ export async function prepareRedis({ ports, binary, folder, secret }: Workplace)
   };
 }
 
-function settings(port: number, folder: string, secret: string): string {
+/** The lines of a `redis.conf` for a server on loopback that keeps nothing on disk. */
+export function settings(port: number, folder: string, secret: string): string {
   return `bind 127.0.0.1
 port ${port}
 requirepass ${secret}
@@ -36,7 +37,8 @@ daemonize no
 `;
 }
 
-async function answersPing(url: string): Promise<boolean> {
+/** True once a server takes commands there; rejects while nobody listens or the password is refused. */
+export async function answersPing(url: string): Promise<boolean> {
   const redis = new Redis(url, { lazyConnect: true, retryStrategy: () => null, maxRetriesPerRequest: 0 });
   redis.on('error', () => {});
   try {
