@@ -1,5 +1,6 @@
 import type { ConfigPath } from './config-keys.ts';
 import type { Config } from './config-schema.ts';
+import { REDIS_URL_FORM, redisUrlFault } from './redis-place.ts';
 
 /** What a server's URL must look like; shown instead of the URL, which may hold a password. */
 const URL_FORMS: Readonly<Partial<Record<ConfigPath, { pattern: RegExp; form: string }>>> = {
@@ -23,7 +24,7 @@ const URL_FORMS: Readonly<Partial<Record<ConfigPath, { pattern: RegExp; form: st
     pattern: /^postgres(ql)?:\/\/./,
     form: 'postgres://user:password@host:port/database',
   },
-  'servers.redisUrl': { pattern: /^rediss?:\/\/./, form: 'redis://host:port/number' },
+  'servers.redisUrl': { pattern: /^rediss?:\/\/./, form: REDIS_URL_FORM },
   'servers.amqpUrl': { pattern: /^amqps?:\/\/./, form: 'amqp://user:password@host:port/vhost' },
   'servers.amqpClientUrl': { pattern: /^amqps?:\/\/./, form: 'amqp://user:password@host:port/vhost' },
   'servers.amqpAdminUrl': { pattern: /^https?:\/\/./, form: 'http://user:password@host:port' },
@@ -38,10 +39,11 @@ export function urlForm(path: ConfigPath): string | null {
   return URL_FORMS[path]?.form ?? null;
 }
 
-/** The fault of a URL, or null. A replica set's URL names several hosts, so only the others must parse as one URL. */
+/** The fault of a URL, or null. A replica set's URL names several hosts, so only the others must parse as one URL; Redis has its own rules. */
 export function urlFault(path: ConfigPath, url: string): string | null {
   const expected = URL_FORMS[path];
   if (expected === undefined) return null;
+  if (path === 'servers.redisUrl') return redisUrlFault(url);
   const isWhole = url.startsWith('mongodb') || URL.canParse(url);
   return isWhole && expected.pattern.test(url) ? null : `must look like ${expected.form}`;
 }

@@ -33,7 +33,10 @@ export const ConfigSchema = section({
       default: null,
       description: 'Superuser login, for migrations and operator commands only. TOLLGATE_POSTGRES_ADMIN_URL.',
     }),
-    redisUrl: Type.String({ description: 'TOLLGATE_REDIS_URL.' }),
+    redisUrl: Type.String({
+      description:
+        'One server, or nodes of a Redis Cluster, which then needs cluster-require-full-coverage no. TOLLGATE_REDIS_URL.',
+    }),
     amqpUrl: Type.String({ description: "The coordinators' RabbitMQ user. TOLLGATE_AMQP_URL." }),
     amqpAdminUrl: Type.Union([Type.Null(), Type.String()], {
       default: null,

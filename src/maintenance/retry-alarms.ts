@@ -1,12 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Queue, Worker } from 'bullmq';
-import { Redis } from 'ioredis';
+import { Cluster, Redis } from 'ioredis';
 import type { OutMessage, Publisher } from '../broker/types.ts';
 import type { Config } from '../config-schema.ts';
 import { EXCHANGE, jobKey } from '../contracts/names.ts';
 import type { RetryMessage } from '../contracts/retry.ts';
 import type { RetryAlarm } from '../ledger/types.ts';
 import type { Log, Service } from '../ops/types.ts';
+import { redisPlace } from '../redis-place.ts';
 
 interface RetryAlarmsDeps {
   readonly servers: Pick<Config['servers'], 'redisUrl' | 'connectTimeoutMs' | 'reconnectDelayMsMax'>;
@@ -31,7 +32,7 @@ const CLOSE_MS_MAX = 1_000;
  */
 export class RetryAlarmClock implements Service {
   readonly #deps: RetryAlarmsDeps;
-  readonly #connections: Redis[] = [];
+  readonly #connections: (Redis | Cluster)[] = [];
   #queue: Queue<RetryAlarm> | null = null;
   #worker: Worker<RetryAlarm> | null = null;
 
@@ -117,15 +118,22 @@ export class RetryAlarmClock implements Service {
     enableOfflineQueue?: false;
     commandTimeout?: number;
     maxRetriesPerRequest?: null;
-  }): Redis {
+  }): Redis | Cluster {
     const { redisUrl, connectTimeoutMs, reconnectDelayMsMax } = this.#deps.servers;
-    const connection = new Redis(redisUrl, {
-      connectionName: 'tollgate-alarms',
-      connectTimeout: connectTimeoutMs,
-      retryStrategy: (tries: number) => Math.min(reconnectDelayMsMax, 50 * 2 ** Math.min(tries, 10)),
-      ...options,
-    });
-    connection.on('error', (error) => this.#deps.log.debug({ error: error.message }, 'alarm connection'));
+    const common = { ...options, connectionName: 'tollgate-alarms', connectTimeout: connectTimeoutMs };
+    const delayMs = (tries: number) => Math.min(reconnectDelayMsMax, 50 * 2 ** Math.min(tries, 10));
+    const place = redisPlace(redisUrl);
+    const connection =
+      place.kind === 'server'
+        ? new Redis(place.url, { ...common, retryStrategy: delayMs })
+        : new Cluster([...place.nodes], {
+            clusterRetryStrategy: delayMs,
+            ...(options.enableOfflineQueue === false ? { enableOfflineQueue: false } : {}),
+            redisOptions: { ...common, ...place.login },
+          });
+    connection.on('error', (error: Error) =>
+      this.#deps.log.debug({ error: error.message }, 'alarm connection'),
+    );
     this.#connections.push(connection);
     return connection;
   }

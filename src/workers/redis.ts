@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { Redis } from 'ioredis';
 import type { Config } from '../config-schema.ts';
 import { invariant, StoreError } from '../errors.ts';
 import type { Log, Service } from '../ops/types.ts';
 import { cellBase, wakeChannel } from './keys.ts';
+import { type RedisLink, redisLink } from './redis-link.ts';
 
 /** The scripts beside this file, `lua/<name>.lua`; their headers say what they take and answer. */
 export const SCRIPTS = [
@@ -38,16 +38,13 @@ function loadScript(name: ScriptName): Script {
   return { lua, sha: createHash('sha1').update(lua).digest('hex') };
 }
 
-/** Longest silence of a connection that was asked something, in calls: then it is cut, because the other end may be gone. */
-const SILENT_CALLS_MAX = 3;
-
 /** Rows asked for per page of a walk: small, because Redis serves nobody else meanwhile. */
 const PAGE_ROWS = 200;
 
 /**
- * The connections to Redis: one for scripts, one that listens for wake-ups. Both come back by themselves with a growing,
- * jittered delay. Nothing is queued while away and nothing is sent twice: a call fails at once with StoreError, and whoever
- * made it decides. No ioredis type leaves this file.
+ * The scripts of the fleet, run on Redis, and the wake-ups it tells. Nothing is queued while away and nothing is sent twice: a
+ * call fails at once with StoreError, and whoever made it decides. On a Redis Cluster the cells lie on several nodes; while one is
+ * away, calls for its cells fail and the others go on. No ioredis type leaves this room.
  *
  * States: down → (connected and ready) up → (closed) down; `stop` ends it for good.
  */
@@ -56,8 +53,7 @@ export class FleetRedis implements Service {
   readonly cells: number;
   readonly #fleet: Config['fleet'];
   readonly #log: Log;
-  readonly #commands: Redis;
-  readonly #wakeUps: Redis;
+  readonly #link: RedisLink;
   readonly #scripts = new Map<ScriptName, Script>();
   readonly #changeListeners = new Set<(isUp: boolean) => void>();
   readonly #wakeListeners = new Set<(pool: string) => void>();
@@ -73,23 +69,20 @@ export class FleetRedis implements Service {
     this.#log = log.child({ server: 'redis' });
     this.cells = fleet.cells;
     for (const name of SCRIPTS) this.#scripts.set(name, loadScript(name));
-    const options = (connectionName: string) => ({
-      connectionName,
-      lazyConnect: true,
-      connectTimeout: servers.connectTimeoutMs,
-      commandTimeout: fleet.commandMsMax,
-      socketTimeout: fleet.commandMsMax * SILENT_CALLS_MAX,
-      enableOfflineQueue: false,
-      autoResendUnfulfilledCommands: false,
-      autoResubscribe: false,
-      maxRetriesPerRequest: 0,
-      retryStrategy: (tries: number) => backoffMs(tries, servers.reconnectDelayMsMax),
-      // A replica that was the primary before a failover: connect anew to find the one that is.
-      reconnectOnError: (error: Error) => error.message.startsWith('READONLY'),
-    });
-    this.#commands = new Redis(servers.redisUrl, options('tollgate'));
-    this.#wakeUps = new Redis(servers.redisUrl, options('tollgate-wake'));
-    this.#follow();
+    this.#link = redisLink(
+      {
+        servers,
+        commandMsMax: fleet.commandMsMax,
+        channel: wakeChannel(fleet.keyPrefix),
+        log: this.#log,
+      },
+      {
+        onChange: (isUp) => this.#change(isUp),
+        onMessage: (pool) => {
+          for (const listener of this.#wakeListeners) listener(pool);
+        },
+      },
+    );
   }
 
   /** Connects. Throws StoreError when Redis does not answer in time; it is tried again all the same until `stop`. */
@@ -97,20 +90,19 @@ export class FleetRedis implements Service {
     if (this.#isStarted) return;
     this.#isStarted = true;
     try {
-      await Promise.all([this.#commands.connect(), this.#wakeUps.connect()]);
+      await this.#link.connect();
     } catch (cause) {
       throw new StoreError('redis', 'cannot connect', { cause });
     }
   }
 
-  /** Closes both connections; calls under way fail with StoreError. */
+  /** Closes all connections; calls under way fail with StoreError. */
   stop(): Promise<void> {
-    this.#commands.disconnect();
-    this.#wakeUps.disconnect();
+    this.#link.disconnect();
     return Promise.resolve();
   }
 
-  /** True while scripts can be run. */
+  /** True while scripts can be run, on some cells at least. */
   get isUp(): boolean {
     return this.#isUp;
   }
@@ -173,32 +165,10 @@ export class FleetRedis implements Service {
   /** By its hash, or whole when Redis does not know it: first use, restart, `SCRIPT FLUSH`. */
   async #evaluate(script: Script, keyAndArgs: (string | number)[]): Promise<unknown> {
     try {
-      return await this.#commands.evalsha(script.sha, 1, ...keyAndArgs);
+      return await this.#link.evalsha(script.sha, keyAndArgs);
     } catch (error) {
       if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
-      return await this.#commands.eval(script.lua, 1, ...keyAndArgs);
-    }
-  }
-
-  #follow(): void {
-    this.#commands.on('ready', () => this.#change(true));
-    this.#commands.on('close', () => this.#change(false));
-    this.#wakeUps.on('ready', () => void this.#subscribe());
-    this.#wakeUps.on('message', (_channel, pool) => {
-      for (const listener of this.#wakeListeners) listener(pool);
-    });
-    // Without a listener ioredis writes errors to the console; the state is told by `isUp`.
-    for (const connection of [this.#commands, this.#wakeUps]) {
-      connection.on('error', (error) => this.#log.debug({ error: error.message }, 'redis connection'));
-    }
-  }
-
-  async #subscribe(): Promise<void> {
-    try {
-      await this.#wakeUps.subscribe(wakeChannel(this.#fleet.keyPrefix));
-    } catch (error) {
-      this.#log.warn({ error: String(error) }, 'no wake-ups until the next reconnect: paused pools poll');
-      this.#wakeUps.disconnect(true);
+      return await this.#link.eval(script.lua, keyAndArgs);
     }
   }
 
@@ -208,10 +178,4 @@ export class FleetRedis implements Service {
     this.#log.info({ isUp }, isUp ? 'redis is up' : 'redis is away');
     for (const listener of this.#changeListeners) listener(isUp);
   }
-}
-
-/** Delay before reconnect number `tries`: doubles from 50 ms up to the cap, half of it random. */
-function backoffMs(tries: number, delayMsMax: number): number {
-  const ceiling = Math.min(delayMsMax, 50 * 2 ** Math.min(tries - 1, 10));
-  return ceiling / 2 + Math.random() * (ceiling / 2);
 }
