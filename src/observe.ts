@@ -26,6 +26,13 @@ export interface WatchedStores {
   readonly mongo: { readonly dependency: Dependency };
 }
 
+const FLEET_DETAIL = {
+  ready: 'ready',
+  warming: 'warming: no worker is declared lost yet',
+  partial:
+    'a node of the Redis Cluster is away: its workers get no new jobs, and none of them is declared lost',
+} as const;
+
 const MS_PER_S = 1_000;
 
 function connection(name: Dependency['name'], isUp: boolean): Dependency {
@@ -64,9 +71,8 @@ export function healthChecks(stores: WatchedStores, registry: FleetRegistry, fle
       check: async () => {
         if (!fleet.isListening) return { isOk: false, detail: 'the fleet queue is not consumed' };
         const state = await registry.state();
-        const isWarming = state === 'warming';
-        // Jobs flow while Redis warms; only the verdict "lost" waits.
-        return { isOk: true, detail: isWarming ? 'warming: no worker is declared lost yet' : 'ready' };
+        // Jobs flow meanwhile; only the verdict "lost" waits.
+        return { isOk: true, detail: FLEET_DETAIL[state] };
       },
     },
   ];

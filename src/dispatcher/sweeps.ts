@@ -4,7 +4,7 @@ import { StoreError } from '../errors.ts';
 import type { EndedJob, OpenAttempt, Sweeps as LedgerSweeps } from '../ledger/types.ts';
 import type { Log, Metrics, Service } from '../ops/types.ts';
 import type { TraceSink } from '../traces/types.ts';
-import type { FleetRegistry, LeaseUpkeep } from '../workers/types.ts';
+import type { FleetRegistry, LeaseUpkeep, SessionLookup } from '../workers/types.ts';
 import { endedWithoutResult } from './documents.ts';
 import { type FailureOwner, hasWorker } from './failure-owner.ts';
 import type { Failure } from './failure-policy.ts';
@@ -18,7 +18,7 @@ export interface SweepsDeps {
   readonly registry: FleetRegistry;
   /** True while this coordinator hears the workers and their results: silence means something only then. */
   readonly isListening: () => boolean;
-  readonly leases: Pick<LeaseUpkeep, 'expireLeases' | 'rebuild' | 'progress'>;
+  readonly leases: Pick<LeaseUpkeep, 'expireLeases' | 'rebuild' | 'open' | 'progress'>;
   readonly traces: TraceSink;
   readonly replier: Replier;
   readonly bounds: Config['sweeps'] &
@@ -52,8 +52,8 @@ export class Sweeps implements Service {
   #overdueMs = 0;
   /** Monotonic time at which a step of a sweep or a page of a walk last ended. */
   #movedMs = 0;
-  /** The leases came back for the warming that goes on now. */
-  #isRebuilt = false;
+  /** The epoch for which each cell was last given back its leases. */
+  readonly #rebuilt = new Map<number, number>();
 
   constructor(deps: SweepsDeps) {
     this.#deps = deps;
@@ -62,6 +62,8 @@ export class Sweeps implements Service {
   async start(): Promise<void> {
     this.#movedMs = this.#deps.clock.monotonicMs();
     this.#timer = setInterval(() => this.#tick(), this.#deps.bounds.everyMs);
+    // At once, because a Redis that is new gives no slots before the first.
+    this.#tick();
   }
 
   async stop(): Promise<void> {
@@ -119,13 +121,21 @@ export class Sweeps implements Service {
     this.#movedMs = this.#deps.clock.monotonicMs();
   }
 
-  /** Redis warms because it is new or was emptied: once, the leases of running attempts come back from PostgreSQL. */
+  /**
+   * A cell with a new epoch is new or was emptied, perhaps not for the first time while it warms: the leases of running attempts
+   * come back from PostgreSQL before it gives a slot to a new job.
+   */
   async #rebuild(): Promise<void> {
-    const isWarming = (await this.#deps.registry.state()) === 'warming';
-    if (isWarming && !this.#isRebuilt) {
-      for await (const page of this.#walk()) await this.#deps.leases.rebuild(page);
+    const { registry, leases } = this.#deps;
+    const emptied = new Map<number, number>();
+    for (const [cell, { epochMs }] of (await registry.cells()).entries()) {
+      if (epochMs !== null && epochMs !== this.#rebuilt.get(cell)) emptied.set(cell, epochMs);
     }
-    this.#isRebuilt = isWarming;
+    if (emptied.size === 0) return;
+    for await (const page of this.#walk())
+      await leases.rebuild(page.filter(({ node }) => emptied.has(registry.cellOf(node))));
+    for (const [cell, epochMs] of emptied)
+      if (await leases.open(cell, epochMs)) this.#rebuilt.set(cell, epochMs);
   }
 
   /**
@@ -139,15 +149,16 @@ export class Sweeps implements Service {
     if (lost.length === 0 && !isDue) return;
     this.#walkedMs = clock.monotonicMs();
     const gone = new Set(lost.map(sessionKey));
-    const live = await this.#liveSessions();
+    const lookUp = await this.#sessions();
     const missing = new Set<string>();
     let open = 0;
     for await (const page of this.#walk()) {
       open += page.length;
       const alive: OpenAttempt[] = [];
       for (const attempt of page) {
-        if (live?.has(sessionKey(attempt))) alive.push(attempt);
-        else if (live) missing.add(sessionKey(attempt));
+        const standing = lookUp(attempt.node, attempt.session);
+        if (standing === 'live') alive.push(attempt);
+        if (standing === 'missing') missing.add(sessionKey(attempt));
       }
       const orphans = page.filter(
         (attempt) => gone.has(sessionKey(attempt)) || this.#isForgotten(attempt, missing),
@@ -185,11 +196,10 @@ export class Sweeps implements Service {
     await this.#deps.failures.tellWorkers(slow);
   }
 
-  /** Null while silence means nothing: nobody listens, or Redis is warming. */
-  async #liveSessions(): Promise<Set<string> | null> {
+  /** Silence means nothing while nobody listens. */
+  async #sessions(): Promise<SessionLookup> {
     const { registry, isListening } = this.#deps;
-    if (!isListening() || (await registry.state()) === 'warming') return null;
-    return new Set((await registry.list()).map(sessionKey));
+    return isListening() ? await registry.sessions() : () => 'unknown';
   }
 
   /** True once a session has been missing for `lostAfterMs`: a goodbye leaves results on their way. */

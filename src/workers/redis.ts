@@ -15,6 +15,7 @@ export const SCRIPTS = [
   'take-lost',
   'forget',
   'rebuild',
+  'open',
   'suspect',
   'read-state',
   'read-workers',
@@ -140,14 +141,22 @@ export class FleetRedis implements Service {
     width: number,
     args: readonly number[] = [],
   ): AsyncGenerator<readonly string[]> {
-    for (let cell = 0; cell < this.cells; cell++) {
-      let cursor = '0';
-      do {
-        const [next, ...values] = await this.list(name, cell, [cursor, PAGE_ROWS, ...args]);
-        for (let at = 0; at < values.length; at += width) yield values.slice(at, at + width);
-        cursor = next ?? '0';
-      } while (cursor !== '0');
-    }
+    for (let cell = 0; cell < this.cells; cell++) yield* this.rowsOf(cell, name, width, args);
+  }
+
+  /** As `rows`, over one cell. */
+  async *rowsOf(
+    cell: number,
+    name: ScriptName,
+    width: number,
+    args: readonly number[],
+  ): AsyncGenerator<readonly string[]> {
+    let cursor = '0';
+    do {
+      const [next, ...values] = await this.list(name, cell, [cursor, PAGE_ROWS, ...args]);
+      for (let at = 0; at < values.length; at += width) yield values.slice(at, at + width);
+      cursor = next ?? '0';
+    } while (cursor !== '0');
   }
 
   async #run(name: ScriptName, cell: number, args: readonly (string | number)[]): Promise<unknown> {

@@ -1,13 +1,16 @@
 import type { FleetMessage } from '../contracts/fleet.ts';
 import { modelOfPool } from '../contracts/names.ts';
 import { invariant } from '../errors.ts';
+import { askCells } from './cells.ts';
 import { cellOf } from './keys.ts';
 import type { FleetRedis } from './redis.ts';
 import type {
+  CellStanding,
   FleetOutcome,
   FleetRegistry,
   FleetSights,
   LiveWorker,
+  SessionLookup,
   WorkerOccupancy,
   WorkerSight,
 } from './types.ts';
@@ -18,6 +21,9 @@ const LOST_PER_CALL_MAX = 500;
 /** Nodes looked at per call; values in each row of the answer. */
 const SIGHTS_PER_CALL_MAX = 1_000;
 const SIGHT_VALUES = 5;
+
+/** Values in each row of `read-workers.lua`. */
+const WORKER_VALUES = 11;
 
 /**
  * The live fleet, written to Redis. A worker's record goes
@@ -58,9 +64,12 @@ export class RedisFleetRegistry implements FleetRegistry, FleetSights {
 
   async takeLost(): Promise<{ node: string; session: number }[]> {
     if (!this.#isListening()) return [];
-    const replies = await this.#inAllCells('take-lost', [LOST_PER_CALL_MAX]);
+    const replies = await askCells(this.#redis, (cell) =>
+      this.#redis.list('take-lost', cell, [LOST_PER_CALL_MAX]),
+    );
     const lost: { node: string; session: number }[] = [];
     for (const reply of replies) {
+      if (reply === null) continue;
       for (let at = 0; at < reply.length; at += 2) {
         lost.push({ node: reply[at] ?? '', session: Number(reply[at + 1]) });
       }
@@ -73,15 +82,25 @@ export class RedisFleetRegistry implements FleetRegistry, FleetSights {
   }
 
   async list(): Promise<LiveWorker[]> {
-    const workers = new Map<string, LiveWorker>();
-    for await (const worker of this.#workers(false)) {
-      if (worker.state !== 'gone') workers.set(worker.node, worker);
-    }
-    return [...workers.values()];
+    const found = await askCells(this.#redis, (cell) => this.#liveIn(cell));
+    return found.flatMap((workers) => workers ?? []);
   }
 
-  occupancy(): AsyncGenerator<WorkerOccupancy> {
-    return this.#workers(true);
+  async sessions(): Promise<SessionLookup> {
+    // How the cells stand is read first: one that is emptied during the walk is not known to be whole then.
+    const cells = await this.cells();
+    const found = await askCells(this.#redis, async (cell) =>
+      cells[cell]?.state === 'ready' ? sessionsOf(await this.#liveIn(cell)) : null,
+    );
+    return (node, session) => {
+      const live = found[this.cellOf(node)];
+      if (!live) return 'unknown';
+      return live.get(node) === session ? 'live' : 'missing';
+    };
+  }
+
+  async *occupancy(): AsyncGenerator<WorkerOccupancy> {
+    for await (const row of this.#redis.rows('read-workers', WORKER_VALUES, [1])) yield toOccupancy(row);
   }
 
   async sights(nodes: readonly string[], pool: string): Promise<WorkerSight[]> {
@@ -99,20 +118,37 @@ export class RedisFleetRegistry implements FleetRegistry, FleetSights {
     return found;
   }
 
-  async state(): Promise<'ready' | 'warming'> {
-    const replies = await this.#inAllCells('read-state');
-    return replies.every(([, ageMs]) => Number(ageMs) >= this.#lostAfterMs) ? 'ready' : 'warming';
+  async state(): Promise<'ready' | 'warming' | 'partial'> {
+    const states = new Set((await this.cells()).map(({ state }) => state));
+    if (states.has('away')) return 'partial';
+    return states.has('warming') ? 'warming' : 'ready';
   }
 
-  async *#workers(isAudit: boolean): AsyncGenerator<WorkerOccupancy> {
-    const rows = this.#redis.rows('read-workers', 11, [isAudit ? 1 : 0]);
-    for await (const row of rows) yield toOccupancy(row);
+  async cells(): Promise<CellStanding[]> {
+    const replies = await askCells(this.#redis, (cell) => this.#redis.list('read-state', cell));
+    return replies.map((reply) => {
+      if (reply === null) return { state: 'away', epochMs: null };
+      const [epochMs, ageMs] = reply.map(Number);
+      return { state: (ageMs ?? 0) >= this.#lostAfterMs ? 'ready' : 'warming', epochMs: epochMs ?? 0 };
+    });
   }
 
-  #inAllCells(script: 'take-lost' | 'read-state', args: readonly number[] = []) {
-    const cells = Array.from({ length: this.#redis.cells }, (_, cell) => cell);
-    return Promise.all(cells.map((cell) => this.#redis.list(script, cell, args)));
+  cellOf(node: string): number {
+    return cellOf(node, this.#redis.cells);
   }
+
+  async #liveIn(cell: number): Promise<LiveWorker[]> {
+    const workers = new Map<string, LiveWorker>();
+    for await (const row of this.#redis.rowsOf(cell, 'read-workers', WORKER_VALUES, [0])) {
+      const worker = toOccupancy(row);
+      if (worker.state !== 'gone') workers.set(worker.node, worker);
+    }
+    return [...workers.values()];
+  }
+}
+
+function sessionsOf(workers: readonly LiveWorker[]): ReadonlyMap<string, number> {
+  return new Map(workers.map(({ node, session }) => [node, session]));
 }
 
 /** What `apply.lua` answered. */

@@ -1,4 +1,5 @@
-import { invariant } from '../errors.ts';
+import { invariant, StoreError } from '../errors.ts';
+import { askCells } from './cells.ts';
 import { cellOf } from './keys.ts';
 import type { FleetRedis } from './redis.ts';
 import type {
@@ -29,16 +30,45 @@ export class RedisSlotLeases implements SlotLeases, LeaseUpkeep {
 
   /**
    * One call per cell: each is asked for what is still without a slot, and a pool is full only when every cell with members
-   * said so. With several cells all are first asked whether they have the lease already. Throws StoreError.
+   * said so. With several cells all are first asked whether they have the lease already. A cell that is away counts as full, for
+   * its workers may serve the pool; a lease that stands there is doubled, and the one that no heartbeat names ends by its time.
+   * Throws StoreError when no cell answers.
    */
   async reserveBatch(requests: readonly ReserveRequest[]): Promise<ReserveAnswer[]> {
     invariant(requests.length <= BATCH_LEASES_MAX, 'too many requests in one batch');
     if (requests.length === 0) return [];
     const answers = requests.map((): ReserveAnswer => ({ kind: 'none' }));
-    const cells = this.#cellsInTurn();
-    if (cells.length > 1) await Promise.all(cells.map((cell) => this.#ask(cell, requests, answers, false)));
-    for (const cell of cells) await this.#ask(cell, requests, answers, true);
-    return answers;
+    let cells: readonly number[] = this.#cellsInTurn();
+    const away: StoreError[] = [];
+    if (cells.length > 1) cells = await this.#findStanding(cells, requests, answers, away);
+    for (const cell of cells) {
+      try {
+        await this.#ask(cell, requests, answers, true);
+      } catch (error) {
+        if (!(error instanceof StoreError)) throw error;
+        away.push(error);
+      }
+    }
+    const [fault] = away;
+    if (away.length === this.#redis.cells) throw fault;
+    return fault === undefined ? answers : answers.map((answer) => (isPlaced(answer) ? answer : FULL));
+  }
+
+  /** Writes the leases that stand over `answers`; returns the cells that answered, in the order given. */
+  async #findStanding(
+    cells: readonly number[],
+    requests: readonly ReserveRequest[],
+    answers: ReserveAnswer[],
+    away: StoreError[],
+  ): Promise<number[]> {
+    const found = await Promise.allSettled(cells.map((cell) => this.#ask(cell, requests, answers, false)));
+    return cells.filter((_, i) => {
+      const outcome = found[i];
+      if (outcome?.status !== 'rejected') return true;
+      if (!(outcome.reason instanceof StoreError)) throw outcome.reason;
+      away.push(outcome.reason);
+      return false;
+    });
   }
 
   async releaseBatch(leases: readonly LeaseName[]): Promise<number> {
@@ -52,6 +82,10 @@ export class RedisSlotLeases implements SlotLeases, LeaseUpkeep {
 
   async rebuild(open: readonly OpenAttempt[]): Promise<void> {
     await this.#perCell('rebuild', open, (one) => [one.jobId, one.attempt, one.node, one.session, one.pool]);
+  }
+
+  async open(cell: number, epochMs: number): Promise<boolean> {
+    return (await this.#redis.count('open', cell, [epochMs])) === 1;
   }
 
   async progress(attempts: readonly LeaseName[]): Promise<Progress[]> {
@@ -69,7 +103,8 @@ export class RedisSlotLeases implements SlotLeases, LeaseUpkeep {
   }
 
   async expireLeases(limit: number): Promise<number> {
-    return sum(this.#cells().map((cell) => this.#redis.count('expire', cell, [limit])));
+    const ended = await askCells(this.#redis, (cell) => this.#redis.count('expire', cell, [limit]));
+    return ended.reduce<number>((total, count) => total + (count ?? 0), 0);
   }
 
   async *leases(): AsyncGenerator<LiveLease> {
@@ -89,9 +124,8 @@ export class RedisSlotLeases implements SlotLeases, LeaseUpkeep {
 
   async poolSlots(): Promise<Map<string, { total: number; free: number; workers: number }>> {
     const slots = new Map<string, { total: number; free: number; workers: number }>();
-    for (const reply of await Promise.all(
-      this.#cells().map((cell) => this.#redis.list('read-state', cell)),
-    )) {
+    for (const reply of await askCells(this.#redis, (cell) => this.#redis.list('read-state', cell))) {
+      if (reply === null) continue;
       for (let at = 2; at < reply.length; at += 4) {
         const pool = reply[at] ?? '';
         const before = slots.get(pool) ?? { total: 0, free: 0, workers: 0 };
@@ -150,17 +184,15 @@ export class RedisSlotLeases implements SlotLeases, LeaseUpkeep {
     return sum(calls);
   }
 
-  #cells(): number[] {
-    return Array.from({ length: this.#redis.cells }, (_, cell) => cell);
-  }
-
   /** All cells, beginning with another one each time, so that none is always filled first. */
   #cellsInTurn(): number[] {
     const first = this.#firstCell++ % this.#redis.cells;
-    const cells = this.#cells();
+    const cells = Array.from({ length: this.#redis.cells }, (_, cell) => cell);
     return [...cells.slice(first), ...cells.slice(0, first)];
   }
 }
+
+const FULL: ReserveAnswer = { kind: 'full' };
 
 /** Of the answers of several cells the higher one holds. */
 const RANK = { none: 0, tried: 1, full: 2, had: 3, got: 3 } as const;

@@ -52,13 +52,16 @@ export interface LiveLease extends OpenAttempt {
   readonly isHeld: boolean;
 }
 
-/** The live fleet as the dispatcher sees it. Throws StoreError when Redis is away; a repeat is harmless. */
+/**
+ * The live fleet as the dispatcher sees it. Throws StoreError when Redis is away, on a Redis Cluster: all nodes that keep cells; while
+ * some are, what the others know counts. A repeat is harmless.
+ */
 export interface SlotLeases {
   /** Answers in request order; one script call for the whole batch. Ids in one batch are distinct. */
   reserveBatch(requests: readonly ReserveRequest[]): Promise<ReserveAnswer[]>;
   /** Frees those that still match and wakes the pools that wait. Returns how many slots came free. */
   releaseBatch(leases: readonly LeaseName[]): Promise<number>;
-  /** Slots of live eligible workers: total and free, per pool; pools without a worker are absent. */
+  /** Slots of live eligible workers in the cells that answer: total and free, per pool; pools without a worker are absent. */
   poolSlots(): Promise<
     ReadonlyMap<string, { readonly total: number; readonly free: number; readonly workers: number }>
   >;
@@ -76,8 +79,13 @@ export interface LeaseUpkeep {
    * while `takeLost` would report nobody because it has not been called for long enough.
    */
   expireLeases(limit: number): Promise<number>;
-  /** Makes the leases that are missing, after Redis was emptied. */
+  /** Makes the leases that are missing, after Redis was emptied. Throws StoreError when a cell of one of them is away. */
   rebuild(open: readonly OpenAttempt[]): Promise<void>;
+  /**
+   * Lets a cell give slots to new jobs, once `rebuild` was given what PostgreSQL has open there. `epochMs`: that of the cell before
+   * PostgreSQL was read. Answers false when the cell was emptied again since.
+   */
+  open(cell: number, epochMs: number): Promise<boolean>;
   /** How far these have come, in order. An emptied Redis knows nothing until the next heartbeats. */
   progress(attempts: readonly LeaseName[]): Promise<Progress[]>;
   /** Every lease that stands throughout the walk, at least once; read in pages, not at one moment. */
@@ -133,7 +141,19 @@ export type FleetOutcome =
   /** A newer session took over: the older one's leases were dropped. */
   | { readonly kind: 'superseded'; readonly oldSession: number };
 
-/** Writes the fleet into Redis. Only coordinators do. */
+/**
+ * How a cell of the live fleet stands: `warming` until it has had the same epoch for longer than the heartbeat limit, `away` while
+ * its Redis does not answer. `epochMs`: when it was found empty, by Redis' own clock; null while it is away.
+ */
+export interface CellStanding {
+  readonly state: 'ready' | 'warming' | 'away';
+  readonly epochMs: number | null;
+}
+
+/** How a session stands. `unknown`: its cell is away or warming, so that silence means nothing. */
+export type SessionLookup = (node: string, session: number) => 'live' | 'missing' | 'unknown';
+
+/** Writes the fleet into Redis. Only coordinators do. While some cells are away, what the others know counts. */
 export interface FleetRegistry {
   apply(message: FleetMessage, pools: readonly string[]): Promise<FleetOutcome>;
   /**
@@ -146,8 +166,14 @@ export interface FleetRegistry {
   /** Confirms that the open attempts of a lost worker were dealt with: drops what Redis knew of that session. */
   forget(node: string, session: number): Promise<void>;
   list(): Promise<LiveWorker[]>;
+  /** The sessions of live and draining workers, looked up as of now. */
+  sessions(): Promise<SessionLookup>;
   /** Workers that are live, draining, or gone with leases left; read in pages. A worker may come twice. */
   occupancy(): AsyncIterable<WorkerOccupancy>;
-  /** `warming` until Redis has been up with the same epoch key for longer than the heartbeat limit. */
-  state(): Promise<'ready' | 'warming'>;
+  /** How the cells stand in one word: `partial` while some are away, else `warming` while some are. */
+  state(): Promise<'ready' | 'warming' | 'partial'>;
+  /** Every cell, by its number. */
+  cells(): Promise<readonly CellStanding[]>;
+  /** The number of the cell that keeps a node. */
+  cellOf(node: string): number;
 }

@@ -94,7 +94,10 @@ export class Target {
       list: () => Promise.resolve([]),
       // oxlint-disable-next-line no-empty-function
       async *occupancy() {},
+      sessions: () => Promise.resolve(() => 'unknown'),
       state: () => Promise.resolve('ready'),
+      cells: () => Promise.resolve([]),
+      cellOf: () => 0,
     };
     this.#intake = new FleetIntake(
       (id) => {

@@ -61,7 +61,9 @@ export class TestFleet {
     this.redis = new FleetRedis(servers, fleet, silentLog);
     this.leases = new RedisSlotLeases(this.redis);
     this.registry = new RedisFleetRegistry(this.redis, fleet, () => this.isListening);
-    this.raw = new Redis(url);
+    // Of a cluster it reaches the first node.
+    this.raw = new Redis(url.split(',')[0] ?? '', { lazyConnect: true });
+    this.raw.on('error', () => {});
     this.leases.onWake((pool) => this.woken.push(pool));
   }
 
@@ -89,6 +91,12 @@ export class TestFleet {
   async say(node: string, kind: FleetMessage['kind'] = 'hello', said: Said = {}) {
     const message = this.message(node, kind, said);
     return this.registry.apply(message, message.pools);
+  }
+
+  /** Opens all cells that answer for new jobs, as the sweep does once it gave back what PostgreSQL has open. */
+  async open(): Promise<void> {
+    for (const [cell, { epochMs }] of (await this.registry.cells()).entries())
+      if (epochMs !== null) await this.leases.open(cell, epochMs);
   }
 
   /** Reserves for jobs `from`, `from` + 1, … of one pool. */
@@ -164,5 +172,6 @@ export async function testFleet(
     fleet.raw.disconnect();
   });
   await fleet.redis.start();
+  await fleet.open();
   return fleet;
 }

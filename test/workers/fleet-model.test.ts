@@ -105,6 +105,7 @@ await t.test('after any sequence of operations all counts agree and no worker is
   await fc.assert(
     fc.asyncProperty(sequences, async (steps) => {
       await fleet.raw.flushdb();
+      await fleet.open();
       for (const step of steps) {
         await run(fleet, step);
         const found = await disagreements(fleet);
@@ -134,6 +135,7 @@ await t.test('in a mixed batch each job gets the best worker there is at its tur
   await fc.assert(
     fc.asyncProperty(placement, async ({ workers, pools }) => {
       await fleet.raw.flushdb();
+      await fleet.open();
       const free = new Map<string, number>();
       for (const [i, { slots, inUse, pools: served, warm }] of workers.entries()) {
         free.set(`w-${i}`, Math.max(0, slots - inUse));

@@ -28,6 +28,7 @@ async function proxiedFleet(t: Teardown) {
   });
   fleet.raw.on('error', () => {});
   await Promise.all([fleet.redis.start(), direct.redis.start()]);
+  await direct.open();
   return { proxy, fleet, direct };
 }
 

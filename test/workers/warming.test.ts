@@ -18,6 +18,8 @@ await t.test('an emptied Redis declares nobody lost', async (t) => {
   await fleet.raw.flushdb();
   t.same(await fleet.registry.takeLost(), []);
   t.same(await fleet.registry.list(), []);
+  t.same(nodesOf(await fleet.reserve(1, 1)), ['full'], 'nothing is placed before the rebuild');
+  await fleet.open();
   t.same(nodesOf(await fleet.reserve(1, 1)), ['none'], 'nobody has spoken since');
   const reported: string[] = [];
   await until(async () => {

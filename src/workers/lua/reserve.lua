@@ -3,7 +3,7 @@
 -- blanks, mostly none) for each request, at most 1,000.
 -- Returns one entry per request: "<got|had> <node> <session> <is_warm> <slots_free before> <workers_free>", or -1 full, -2 no worker
 -- in the pool, -3 no worker in the pool but those not to be asked, 0 no lease here (only when may_place is 0). A pool that answers
--- -1 or -2 is marked as waiting.
+-- -1 or -2 is marked as waiting. Until `open` was called all are full: what workers hold may not be known yet.
 -- O(log n) per request, n the workers of a pool: a heap over the best workers fetched so far; one write per touched worker and pool.
 -- A request with nodes not to be asked looks at the pool's workers one by one, best first: O(n) at worst, and rare.
 -- Idempotent: a live lease of the same attempt, or of a later one, is answered as `had`, takes nothing and lives on; a lease of an
@@ -136,9 +136,13 @@ local function best_untried(pool, tried)
   return nil, has_other
 end
 
+local is_open = redis.call('EXISTS', base .. ':open') == 1
 local leases, ends, taken = {}, {}, {}
 for i = 1, count do
-  if not out[i] and may_place then
+  if not out[i] and may_place and not is_open then
+    redis.call('SADD', base .. ':waiting', pool_of[i])
+    out[i] = -1
+  elseif not out[i] and may_place then
     local pool = pool_of[i]
     local p = pools[pool] or open(pool)
     local node, has_other = nil, true

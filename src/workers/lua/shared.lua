@@ -4,6 +4,7 @@
 -- Time is Redis' own, in ms: the clocks of coordinators and workers are never compared.
 --
 --   epoch                  string  when this Redis was first seen empty
+--   open                   string  that epoch, once the cell was given back what PostgreSQL has open: before, no new job gets a slot
 --   watch                  hash    since, last: how long somebody who listens has asked for the lost without a break
 --   worker:<node>          hash    the live session and what it said last; the fields are in `worker` below
 --   held:<node>:<session>  set     jobs that have a lease there: its size is the number of slots in use
