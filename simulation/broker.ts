@@ -197,7 +197,7 @@ export class SimBroker {
   #expire(queue: Queue): void {
     for (let head = queue.ready[0]; head && head.expiresMs <= this.timeline.nowMs; head = queue.ready[0]) {
       queue.ready.shift();
-      const isPool = queue.name.startsWith('jobs.') && queue.name !== QUEUE.unroutable;
+      const isPool = queue.name.startsWith('jobs.');
       const expired = this.#queues.get(QUEUE.expired);
       if (isPool && expired && queue !== expired) {
         const { exchange, routingKey: key } = head;
@@ -256,7 +256,15 @@ export class Connection implements Broker {
 
   openChannel(onGone: () => void): Promise<ConsumerChannel> {
     if (!this.#isOpen) return Promise.reject(new StoreError('rabbitmq', 'no connection'));
-    return this.#ask(() => new Channel(this, this.#broker, onGone));
+    return new Promise((resolve, reject) => {
+      const done = this.onceGone(() => reject(new StoreError('rabbitmq', 'the connection went')));
+      this.send(() =>
+        this.receive(() => {
+          done();
+          resolve(new Channel(this, this.#broker, onGone));
+        }),
+      );
+    });
   }
 
   /** The connection goes. The broker notices at once, or up to ten seconds later; a dead process is told nothing. */
@@ -318,19 +326,6 @@ export class Connection implements Broker {
   onceGone(call: () => void): () => void {
     this.#goneCalls.add(call);
     return () => void this.#goneCalls.delete(call);
-  }
-
-  #ask<T>(arrive: () => T): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const done = this.onceGone(() => reject(new StoreError('rabbitmq', 'the connection went')));
-      this.send(() => {
-        const value = arrive();
-        this.receive(() => {
-          done();
-          resolve(value);
-        });
-      });
-    });
   }
 
   #publish(messages: readonly OutMessage[]): Promise<PublishOutcome[]> {

@@ -80,7 +80,7 @@ export class Judge {
     this.#world.timeline.note(`reply ${name}: ${what}`);
     const row = this.#world.ledger.jobs.get(reply.job);
     // What was too broken to be a job is refused, and no row remembers it.
-    if (!row && reply.state === 'refused') return;
+    if (reply.error?.code.startsWith('TG_MESSAGE_') === true) return;
     if (row?.state !== reply.state || row.chargedMicro !== BigInt(reply.charged_micro))
       this.fail('untrue reply', `${name} was told ${what}, its row says ${row?.state} ${row?.chargedMicro}`);
     const before = this.#told.get(reply.job);

@@ -160,13 +160,14 @@ export class World {
       return judge.broken !== null;
     };
     await timeline.run(FAULTY_MS, isBroken);
+    if (judge.broken !== null) return;
     this.faults.isOn = false;
     this.#isLoaded = true;
     timeline.note('faults are over');
     if (this.#coordinators.every(({ isAlive }) => !isAlive)) this.#bear();
     const isOver = () => isBroken() || (timeline.events % CHECK_EVERY === 0 && this.#isQuiet());
     await timeline.run(FAULTY_MS + QUIESCE_MS_MAX, isOver);
-    judge.checkEnd();
+    if (judge.broken === null) judge.checkEnd();
   }
 
   modelsOf(_node: string): readonly string[] {
