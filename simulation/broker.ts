@@ -57,6 +57,8 @@ export class SimBroker {
   onReply: (queue: string, body: Buffer, messageId: string) => void = () => undefined;
   /** Told of every dispatch that a node's queue took. */
   onDispatch: (body: Buffer) => void = () => undefined;
+  /** Told of every message that was turned away for want of room. */
+  onNack: (messageId: string) => void = () => undefined;
   isUp = true;
   readonly #queues = new Map<string, Queue>();
   #place = 0;
@@ -86,6 +88,13 @@ export class SimBroker {
       ready: ready.length,
       open: consumers.reduce((sum, { open }) => sum + open.size, 0),
     }));
+  }
+
+  /** Takes one message in, or has no room for it. */
+  take(userId: string | null, message: OutMessage): Exclude<PublishOutcome, 'unknown'> {
+    if (!this.faults.strikes('nack')) return this.publish(userId, message);
+    this.onNack(message.messageId);
+    return 'nacked';
   }
 
   /** Takes one message in. */
@@ -227,7 +236,7 @@ export class Connection implements Broker {
   /** What must be told when the connection goes: channels and unanswered publishes. */
   readonly #goneCalls = new Set<() => void>();
   readonly #consumers = new Set<Consumer>();
-  #isOpen = true;
+  #isOpen: boolean;
   /** Counts connections, so that what was sent on an old one arrives nowhere. */
   #era = 0;
   #sentMs = 0;
@@ -239,6 +248,8 @@ export class Connection implements Broker {
     this.#userId = userId;
     this.#isAlive = isAlive;
     broker.connections.add(this);
+    this.#isOpen = broker.isUp;
+    if (!this.#isOpen) this.#timeline.at(0, () => this.#reconnect());
     this.publisher = {
       publishBatch: (messages) => this.#publish(messages),
       publish: (message) => this.#publish([message]).then(([outcome]) => outcome ?? 'unknown'),
@@ -338,7 +349,7 @@ export class Connection implements Broker {
       this.send(() => {
         for (const [i, message] of messages.entries()) {
           if (faults.strikes('cut_in_publish')) return this.cut();
-          outcomes[i] = faults.strikes('nack') ? 'nacked' : this.#broker.publish(this.#userId, message);
+          outcomes[i] = this.#broker.take(this.#userId, message);
         }
         if (faults.strikes('cut_after_publish')) return this.cut();
         this.receive(() => {

@@ -24,6 +24,11 @@ export class Judge {
   /** Jobs whose publish was confirmed to the client. */
   readonly confirmed = new Set<string>();
   readonly #world: World;
+  /**
+   * Jobs whose reply the broker once had no room for. It is tried again from memory, and a coordinator that dies meanwhile takes it
+   * along: the client has to ask again with the same id. Source: design [20].
+   */
+  readonly #excused = new Set<string>();
   readonly #told = new Map<string, string>();
   readonly #ran = new Set<string>();
   /** By digest, when the broker confirmed it (virtual), and whose it is. */
@@ -69,6 +74,12 @@ export class Judge {
     const result: ResultMessage = JSON.parse(body.toString());
     if (!this.#results.has(result.digest))
       this.#results.set(result.digest, { result, atMs: this.#world.timeline.nowMs });
+  }
+
+  /** The broker had no room for a message. */
+  nacked(messageId: string): void {
+    if (messageId.startsWith('r-')) this.#world.timeline.note(`no room for reply ${short(messageId)}`);
+    if (messageId.startsWith('r-')) this.#excused.add(messageId.slice(2));
   }
 
   /** A reply reached its client: by then its row says the same. */
@@ -143,7 +154,8 @@ export class Judge {
     for (const id of this.confirmed) {
       const row = ledger.jobs.get(id);
       if (!row || row.endedMs === null) this.fail('lost', `${short(id)} is ${row?.state ?? 'nowhere'}`);
-      else if (!this.#told.has(id)) this.fail('untold', `nobody was told of ${short(id)}, ${row.state}`);
+      else if (!this.#told.has(id) && !this.#excused.has(id))
+        this.fail('untold', `nobody was told of ${short(id)}, ${row.state}`);
     }
     for (const { jobId, attempt } of ledger.attempts) {
       const now = ledger.jobs.get(jobId)?.attempt ?? 0;

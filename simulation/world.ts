@@ -144,6 +144,7 @@ export class World {
     this.judge = new Judge(this);
     this.broker.onDispatch = (body) => this.judge.dispatched(body);
     this.broker.onReply = (_, body, messageId) => this.judge.replied(body, messageId);
+    this.broker.onNack = (messageId) => this.judge.nacked(messageId);
     this.#client = new Connection(this.broker, 'p-web', () => true);
   }
 
