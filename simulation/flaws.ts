@@ -84,8 +84,6 @@ export const FLAWS: readonly Flaw[] = [
     name: 'a release does not compare',
     bend: (world) => {
       world.fleet.isLeaseOf = ({ jobId }) => world.fleet.leases.has(jobId);
-      const release = world.fleet.releaseBatch.bind(world.fleet);
-      world.fleet.releaseBatch = (names) => release(names);
     },
   },
   {

@@ -35,6 +35,8 @@ interface FleetInput {
   };
   /** A slot of the pool came free and somebody waits for it. */
   readonly onWake: (pool: string) => void;
+  /** A release ended this lease. */
+  readonly onReleased: (lease: LeaseName, by: LeaseName) => void;
 }
 
 /** The scripts of `src/workers/lua` in memory, one cell. Each method is one script: nothing comes between its lines. */
@@ -78,13 +80,18 @@ export class SimFleet {
       this.#drop(request.jobId);
       return null;
     });
-    return requests.map((request, i) => standing[i] ?? this.#place(request, nowMs));
+    return requests.map((request, i) => standing[i] ?? this.#place(request));
   }
 
   releaseBatch(names: readonly LeaseName[]): number {
     let ended = 0;
     for (const name of names) {
-      if (this.isLeaseOf(name) && this.#drop(name.jobId)) ended += 1;
+      const lease = this.leases.get(name.jobId);
+      if (lease && this.isLeaseOf(name)) {
+        this.#input.onReleased(lease, name);
+        this.#drop(name.jobId);
+        ended += 1;
+      }
       this.#released.set(`${name.jobId}.${name.attempt}`, this.#input.nowMs());
     }
     return ended;
@@ -214,7 +221,7 @@ export class SimFleet {
     return state === 'live' ? Math.max(0, slots - unleased - this.#held(node, session).length) : 0;
   }
 
-  #place({ jobId, attempt, pool, tried = [] }: ReserveRequest, _nowMs: number): ReserveAnswer {
+  #place({ jobId, attempt, pool, tried = [] }: ReserveRequest): ReserveAnswer {
     const members = [...this.workers.values()].filter(
       ({ state, pools }) => state === 'live' && pools.includes(pool),
     );
@@ -277,12 +284,11 @@ export class SimFleet {
     for (const jobId of this.#held(node, session)) this.#drop(jobId);
   }
 
-  #drop(jobId: string): boolean {
+  #drop(jobId: string): void {
     const lease = this.leases.get(jobId);
-    if (!lease) return false;
+    if (!lease) return;
     this.leases.delete(jobId);
     this.#wakeFor(lease.node);
-    return true;
   }
 
   #wakeFor(node: string): void {

@@ -1,6 +1,7 @@
 import type { DispatchMessage } from '../src/contracts/dispatch.ts';
 import type { ReplyMessage } from '../src/contracts/reply.ts';
 import type { ResultMessage } from '../src/contracts/result.ts';
+import type { LeaseName } from '../src/workers/types.ts';
 import type { JobRow } from './ledger.ts';
 import { short } from './servers.ts';
 import { EPOCH_MS } from './timeline.ts';
@@ -99,10 +100,14 @@ export class Judge {
     this.#told.set(reply.job, what);
   }
 
-  /** Leases may only be ended by who names them. */
-  released(strangers: readonly string[]): void {
-    for (const id of strangers)
-      this.fail('slot of another', `the lease of ${short(id)} was ended by another attempt`);
+  /** A release ended a lease: it may only be the one that it names. */
+  released(lease: LeaseName, by: LeaseName): void {
+    const isIts = lease.attempt === by.attempt && lease.node === by.node && lease.session === by.session;
+    if (!isIts)
+      this.fail(
+        'slot of another',
+        `the lease of ${short(by.jobId)}.${lease.attempt} was ended by ${by.attempt}`,
+      );
   }
 
   /** Credit is conserved, locks are resolved once, attempts only grow. Cheap enough for every few events. */

@@ -118,7 +118,12 @@ export class World {
       ]),
       bounds: this.config.ledger,
     });
-    this.fleet = new SimFleet({ nowMs, bounds: this.config.fleet, onWake: (pool) => this.#wake(pool) });
+    this.fleet = new SimFleet({
+      nowMs,
+      bounds: this.config.fleet,
+      onWake: (pool) => this.#wake(pool),
+      onReleased: (lease, by) => this.judge.released(lease, by),
+    });
     this.traces = new SimTraces(timeline, this.faults);
     this.servers = {
       postgres: new SimServer('postgres', timeline, this.faults),
