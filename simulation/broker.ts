@@ -452,7 +452,7 @@ class Channel implements ConsumerChannel {
         this.#broker.pump(consumer.queue);
       });
     };
-    const channel = this;
+    const isLive = () => this.isLive;
     const { death } = message;
     return {
       queue: consumer.queue.name,
@@ -471,7 +471,7 @@ class Channel implements ConsumerChannel {
       traceparent: null,
       receivedMs: this.#broker.timeline.nowMs,
       get isLive() {
-        return channel.isLive;
+        return isLive();
       },
       acknowledge: () => answer(() => undefined),
       requeue: () => answer(() => this.#broker.giveBack(consumer.queue, [message])),

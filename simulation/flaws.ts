@@ -52,8 +52,10 @@ export const FLAWS: readonly Flaw[] = [
       lockBatch: async (requests) => {
         const answers = await ledger.lockBatch(requests);
         if (world.timeline.random.share() < 0.1)
-          for (const { jobId } of requests)
-            world.ledger.jobs.delete(jobId) && world.ledger.transfers.delete(jobId);
+          for (const { jobId } of requests) {
+            world.ledger.jobs.delete(jobId);
+            world.ledger.transfers.delete(jobId);
+          }
         return answers;
       },
     }),

@@ -2,7 +2,6 @@ import { type Code, invariant } from '../src/errors.ts';
 import { uuidV7TimeMs } from '../src/ids.ts';
 import type {
   AttemptName,
-  Attempts,
   CancelAnswer,
   CancelRequest,
   EndedJob,
@@ -353,11 +352,10 @@ export class SimLedger {
 
   openAttempts(after: string | null, limit: number): OpenAttempt[] {
     const nowMs = this.#input.nowMs();
-    const order = (a: JobRow, b: JobRow) => a.deadlineMs - b.deadlineMs || (a.id < b.id ? -1 : 1);
     const last = after === null ? undefined : this.jobs.get(after);
     return [...this.jobs.values()]
-      .filter((row) => row.state === 'locked' && row.node !== null && (!last || order(row, last) > 0))
-      .toSorted(order)
+      .filter((row) => row.state === 'locked' && row.node !== null && (!last || byDeadline(row, last) > 0))
+      .toSorted(byDeadline)
       .slice(0, limit)
       .map((row) => ({
         jobId: row.id,
@@ -504,7 +502,16 @@ export class SimLedger {
     invariant(modelVersionId !== null && endedMs !== null, `job ${row.id} was never locked`);
     const { id: jobId, accountId, namespaceId, replyTo, correlationId, code, attempt, node, session } = row;
     return {
-      ...{ jobId, accountId, namespaceId, replyTo, correlationId, code, attempt, node, session, state },
+      jobId,
+      accountId,
+      namespaceId,
+      replyTo,
+      correlationId,
+      code,
+      attempt,
+      node,
+      session,
+      state,
       namespace: this.#namespace(row),
       publisher: 'web',
       traceparent: null,
@@ -520,7 +527,10 @@ export class SimLedger {
     const isWaiting = row.endedMs === null && row.node === null && row.attempt === attempt + 1;
     const dueMs = Math.max(0, (row.retryAtMs ?? 0) - this.#input.nowMs());
     return {
-      ...{ jobId, attempt, node, session },
+      jobId,
+      attempt,
+      node,
+      session,
       namespace: this.#namespace(row),
       lockedMicro: row.lockedMicro,
       nextAttempt: attempt + 1,
@@ -562,7 +572,7 @@ export class SimLedger {
   }
 }
 
-/** What `Attempts` has, as the ledger does it. */
-export type AttemptCalls = {
-  readonly [K in keyof Attempts]: (...args: Parameters<Attempts[K]>) => Awaited<ReturnType<Attempts[K]>>;
-};
+/** The order of the index of open jobs. */
+function byDeadline(a: JobRow, b: JobRow): number {
+  return a.deadlineMs - b.deadlineMs || (a.id < b.id ? -1 : 1);
+}

@@ -66,6 +66,11 @@ export interface Caller {
   readonly name: string;
 }
 
+/** How each of a batch was answered, for the log. */
+const kinds =
+  (ids: readonly { readonly jobId: string }[]) => (answers: readonly ({ readonly kind: string } | null)[]) =>
+    ids.map(({ jobId }, i) => `${short(jobId)} ${answers[i]?.kind ?? 'no row'}`).join(', ');
+
 /** The ledger as one coordinator calls it. */
 export function ledgerOver(
   server: SimServer,
@@ -79,10 +84,6 @@ export function ledgerOver(
       if (line !== null) timeline.note(`${name} ${what}: ${line}`);
       return value;
     });
-  const kinds =
-    (ids: readonly { readonly jobId: string }[]) =>
-    (answers: readonly ({ readonly kind: string } | null)[]) =>
-      ids.map(({ jobId }, i) => `${short(jobId)} ${answers[i]?.kind ?? 'no row'}`).join(', ');
   return {
     lockBatch: (jobs) => call('lock', () => ledger.lockBatch(jobs), kinds(jobs)),
     lookUpBatch: (jobs) => call('look up', () => ledger.lookUpBatch(jobs), kinds(jobs)),
@@ -208,15 +209,18 @@ export class SimTraces {
     if (!body) return null;
     const attempts = [...this.attempts.values()].filter(({ job }) => job === jobId);
     const request = {
-      ...{
-        job: jobId,
-        account: 'acme',
-        namespace: 'acme/prod',
-        publisher: 'web',
-        model: 'small',
-        modelVersion: 2,
-      },
-      ...{ kind: 'chat', priority: 'interactive', receivedAtMs: 0, body, routing: null, traceparent: null },
+      job: jobId,
+      account: 'acme',
+      namespace: 'acme/prod',
+      publisher: 'web',
+      model: 'small',
+      modelVersion: 2,
+      kind: 'chat',
+      priority: 'interactive',
+      receivedAtMs: 0,
+      body,
+      routing: null,
+      traceparent: null,
     };
     return { job: jobId, request, routes: [], attempts, events: [] };
   }

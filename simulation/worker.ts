@@ -205,7 +205,10 @@ export class SimWorker {
     const message = {
       v: 1,
       kind: 'heartbeat',
-      ...{ node: this.node, session: this.session, seq: this.#seq, slots_total: this.slots },
+      node: this.node,
+      session: this.session,
+      seq: this.#seq,
+      slots_total: this.slots,
       slots_in_use: this.#held.size,
       pools,
       warm_models: pools.slice(0, 1),

@@ -233,17 +233,15 @@ export class World {
       attempts_max: random.between(1, 3),
     };
     const job = {
-      ...{
-        v: 1,
-        id,
-        account,
-        namespace: `${account}/prod`,
-        model,
-        kind: 'chat',
-        limits,
-        priority,
-        stream: false,
-      },
+      v: 1,
+      id,
+      account,
+      namespace: `${account}/prod`,
+      model,
+      kind: 'chat',
+      limits,
+      priority,
+      stream: false,
       input: { messages: [{ role: 'user', content: 'Tell me.' }] },
       constraints: { subcloud: null, region: null, vram_gb_min: null },
       ...(random.share() < 0.2
