@@ -1,12 +1,11 @@
 import t from 'tap';
-import { FLAWS } from '../../simulation/flaws.ts';
 import { runSeed } from '../../simulation/run.ts';
 
 /** `npm run simulate -- --seeds 100000` plays the rest. */
 const SEEDS = 300;
 const JOBS = 12;
-/** A flaw that so many seeds do not show would hide in the whole programme. */
-const FLAW_SEEDS_MAX = 300;
+
+t.setTimeout(240_000);
 
 await t.test('every invariant holds in every seed', { timeout: 120_000 }, async (t) => {
   for (let seed = 1; seed <= SEEDS; seed++) {
@@ -24,15 +23,3 @@ await t.test('the same seed gives the same log, byte for byte', async (t) => {
   }
   t.not((await runSeed(4, JOBS)).digest, (await runSeed(5, JOBS)).digest);
 });
-
-for (const flaw of FLAWS) {
-  await t.test(`caught: ${flaw.name}`, { timeout: 120_000 }, async (t) => {
-    for (let seed = 1; seed <= FLAW_SEEDS_MAX; seed++) {
-      const { broken } = await runSeed(seed, JOBS, flaw);
-      if (broken === null) continue;
-      t.pass(`seed ${seed}: ${broken.what}`);
-      return;
-    }
-    t.fail(`not caught by ${FLAW_SEEDS_MAX} seeds`);
-  });
-}
