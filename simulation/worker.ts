@@ -127,7 +127,11 @@ export class SimWorker {
     timeline.note(`${this.node} runs ${short(dispatch.job)}.${dispatch.attempt}`);
     this.#world.judge.ran(dispatch);
     if (this.#manner === 'silent' && timeline.random.share() < 0.5)
-      return timeline.at(dispatch.remaining_ms, () => this.#isAlive && this.#done(key, attempt));
+      return timeline.at(dispatch.remaining_ms, () => {
+        if (!this.#isAlive) return;
+        this.#recent.set(key, bytesOf(failureOf(dispatch, 'deadline', 'its time ran out')));
+        this.#done(key, attempt);
+      });
     const factor = this.#manner === 'slow' ? 8 : 1;
     const runMs = factor * (20 + timeline.random.share() * timeline.random.pick([100, 1_000, 6_000]));
     timeline.at(Math.min(200, runMs / 2), () => {
