@@ -23,7 +23,6 @@ import { RetryAlarmClock } from '../maintenance/retry-alarms.ts';
 import { PoolRecords } from '../network/pools.ts';
 import { healthChecks } from '../observe.ts';
 import { Health } from '../ops/health.ts';
-import type { Log } from '../ops/types.ts';
 import { RedisFleetRegistry } from '../workers/registry.ts';
 import { RedisSlotLeases } from '../workers/slot-leases.ts';
 import { RedisSuspectCounts } from '../workers/suspect-counts.ts';
@@ -36,7 +35,7 @@ function sharedParts(base: Base, stores: Stores) {
   const { directory, broker, redis, traces, traceStore, dispatcherDb } = stores;
   const { publisher } = broker;
   const slots = decorate('slots', new RedisSlotLeases(redis));
-  const stages = new StageRunner(clock, log, metrics, config.line);
+  const stages = new StageRunner(clock, log, metrics, config.line, Math.random);
   const replier = new Replier({ publisher, traces, bounds: config.line, clock, log, metrics });
   const attempts = decorate('attempts', new AttemptsPg(config.ledger, log, dispatcherDb));
   const alarms = new RetryAlarmClock({ servers: config.servers, fleet: config.fleet, publisher, log });
@@ -47,9 +46,10 @@ function sharedParts(base: Base, stores: Stores) {
   return { ...basics, stages, replier, attempts, alarms, failures };
 }
 
-function nodeQueuesOf({ topology, directory }: Stores, log: Log): NodeQueues {
+function nodeQueuesOf({ clock, log }: Base, { topology, directory }: Stores): NodeQueues {
   return new NodeQueues({
     directory,
+    clock,
     log,
     declareNode: (node) => topology.declareNode(node),
     forgetNode: (node) => topology.forgetNode(node),
@@ -69,7 +69,7 @@ export function assemble(base: Base, stores: Stores) {
   const settlements = decorate('settlements', new SettlementsPg(log, stores.settlerDb));
   const ledger = decorate('sweeps', new SweepsPg(stores.dispatcherDb));
   const digestKey = digestKeyOf(config.secrets.digestKey);
-  const nodeQueues = nodeQueuesOf(stores, log);
+  const nodeQueues = nodeQueuesOf(base, stores);
   const poolRecords = new PoolRecords(stores.dispatcherDb, config.line.poolsMax);
   const line = new JobLine({
     ...shared,

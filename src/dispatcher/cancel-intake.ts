@@ -74,11 +74,12 @@ export class CancelIntake implements Service {
   constructor(deps: CancelIntakeDeps) {
     this.#deps = deps;
     this.#batcher = new Batcher(
+      deps.clock,
       deps.bounds,
       (countMax) => this.#waiting.splice(0, countMax),
       (batch) => this.#run(batch),
     );
-    this.#consumer = new QueueConsumer(deps.broker, deps.log, {
+    this.#consumer = new QueueConsumer(deps.broker, deps.clock, deps.log, {
       queue: QUEUE.cancel,
       prefetch: PREFETCH,
       onDelivery: (delivery) => {

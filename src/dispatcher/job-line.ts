@@ -1,6 +1,6 @@
 import type { KeyObject } from 'node:crypto';
 import type { Publisher } from '../broker/types.ts';
-import type { Clock } from '../clock.ts';
+import type { CancelTimer, Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 import { StoreError } from '../errors.ts';
 import { uuidV7TimeMs } from '../ids.ts';
@@ -73,7 +73,7 @@ export class JobLine {
   readonly #batcher: Batcher<Arrival>;
   readonly #ends: BatchEnds;
   readonly #inFlight = new InFlight();
-  readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #timers = new Set<CancelTimer>();
   #isOpen = true;
 
   constructor(deps: JobLineDeps) {
@@ -81,6 +81,7 @@ export class JobLine {
     this.#waiting = new PriorityQueue(deps.bounds.batchShare);
     this.#ends = new BatchEnds(deps.bounds.batchEndsMax);
     this.#batcher = new Batcher(
+      deps.clock,
       deps.bounds,
       (countMax) => this.#waiting.take(countMax),
       (arrivals) => this.#run(arrivals),
@@ -114,7 +115,7 @@ export class JobLine {
   /** Begins no new batch, hands back what has not begun, and resolves when the batches under way have ended. */
   async stop(): Promise<void> {
     this.#isOpen = false;
-    for (const timer of this.#timers) clearTimeout(timer);
+    for (const cancel of this.#timers) cancel();
     for (const arrival of this.#waiting.take(this.#waiting.size)) this.#answer(arrival, 'requeue');
     await this.#batcher.close();
     await this.#ends.close();
@@ -352,11 +353,11 @@ export class JobLine {
   }
 
   #after(delayMs: number, call: () => void): void {
-    const timer = setTimeout(() => {
-      this.#timers.delete(timer);
+    const cancel = this.#deps.clock.after(delayMs, () => {
+      this.#timers.delete(cancel);
       call();
-    }, delayMs);
-    this.#timers.add(timer);
+    });
+    this.#timers.add(cancel);
   }
 
   #countDispatch({ locked, dispatchMs }: Dispatched): void {

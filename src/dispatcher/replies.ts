@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { OutMessage, Publisher, PublishOutcome } from '../broker/types.ts';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
@@ -154,7 +153,7 @@ export class Replier {
   async #retry(reply: AddressedReply, triesLeft: number): Promise<void> {
     const pauseMs = this.#bounds.replyTryMsMax / (this.#bounds.replyTriesMax + 1);
     for (let left = triesLeft; left > 0; left--) {
-      await sleep(pauseMs);
+      await this.#clock.sleep(pauseMs);
       this.#metrics.replies('retried');
       const outcome = await this.#publisher.publish(toMessage(reply));
       if (outcome === 'confirmed') return this.#metrics.replies('confirmed');

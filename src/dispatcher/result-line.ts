@@ -89,11 +89,12 @@ export class ResultLine implements Service {
     this.#deps = deps;
     this.#ends = new BatchEnds(deps.bounds.batchEndsMax);
     this.#batcher = new Batcher(
+      deps.clock,
       deps.bounds,
       (countMax) => this.#waiting.splice(0, countMax),
       (batch) => this.#run(batch),
     );
-    this.#consumer = new QueueConsumer(deps.broker, deps.log, {
+    this.#consumer = new QueueConsumer(deps.broker, deps.clock, deps.log, {
       queue: QUEUE.results,
       prefetch: deps.bounds.prefetch,
       onDelivery: (delivery) => this.#receive(delivery),

@@ -1,4 +1,4 @@
-import type { Clock } from '../clock.ts';
+import type { CancelTimer, Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 import { StoreError } from '../errors.ts';
 import type { EndedJob, OpenAttempt, Sweeps as LedgerSweeps } from '../ledger/types.ts';
@@ -41,7 +41,7 @@ export class Sweeps implements Service {
   readonly #deps: SweepsDeps;
   /** Sessions that no live worker stands behind, and since when (monotonic): a goodbye leaves results on their way. */
   readonly #missingSince = new Map<string, number>();
-  #timer: NodeJS.Timeout | null = null;
+  #timer: CancelTimer | null = null;
   #running: Promise<void> | null = null;
   /** Monotonic time of the last walk over all open attempts, and how many there were. */
   #walkedMs = Number.NEGATIVE_INFINITY;
@@ -61,11 +61,11 @@ export class Sweeps implements Service {
 
   async start(): Promise<void> {
     this.#movedMs = this.#deps.clock.monotonicMs();
-    this.#timer = setInterval(() => this.#tick(), this.#deps.bounds.everyMs);
+    this.#timer = this.#deps.clock.every(this.#deps.bounds.everyMs, () => this.#tick());
   }
 
   async stop(): Promise<void> {
-    if (this.#timer) clearInterval(this.#timer);
+    this.#timer?.();
     this.#timer = null;
     await this.#running;
   }

@@ -1,4 +1,5 @@
 import t from 'tap';
+import { systemClock } from '../../src/clock.ts';
 import type { Broker, ConsumerChannel, Delivery } from '../../src/broker/types.ts';
 import { loadConfig } from '../../src/config.ts';
 import { ByteBudget } from '../../src/dispatcher/byte-budget.ts';
@@ -23,7 +24,7 @@ const settled = () => new Promise((resolve) => setImmediate(resolve));
 function setUp(bounds: { heldBytesMax?: number } = {}) {
   const { line } = loadConfig({ env: {}, needs: [] });
   let nowMs = 1_000;
-  const clock = { nowMs: () => nowMs, monotonicMs: () => nowMs };
+  const clock = { ...systemClock, nowMs: () => nowMs, monotonicMs: () => nowMs };
   const consumers: {
     queue: string;
     prefetch: number;
