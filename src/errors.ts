@@ -37,6 +37,10 @@ export const CODES = {
   TG_MODEL_NO_PRICE: { retryable: false, text: 'the model has no price, so it cannot be used' },
   TG_REGION_UNKNOWN: { retryable: false, text: 'no node is registered in this region' },
   TG_NO_NODE_FITS: { retryable: false, text: 'no registered node of this model meets the constraint' },
+  TG_RATE_LIMITED: { retryable: true, text: 'too many jobs a second' },
+  TG_OPEN_LOCKS: { retryable: true, text: 'too many jobs of the account are running' },
+  TG_QUEUED_JOBS: { retryable: true, text: 'too many jobs of the account wait for a slot' },
+  TG_PUBLISHER_CUT_OFF: { retryable: true, text: 'the publisher went on flooding and is cut off' },
   TG_POOLS_FULL: { retryable: true, text: 'too many pools with constraints are open' },
   TG_CREDIT_INSUFFICIENT: {
     retryable: true,

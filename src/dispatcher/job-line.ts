@@ -17,9 +17,11 @@ import type { FailureOwner } from './failure-owner.ts';
 import { type FinishedJob, leaveFinished } from './finished.ts';
 import { buryDead, countExits, farewell, replyToExits, traceBatch } from './leave.ts';
 import { InFlight } from './in-flight.ts';
+import type { IntakeLimits } from './intake-limits.ts';
 import { leaseOf, lock } from './lock.ts';
 import { type Ending, endUnlocked, lookUp } from './look-up.ts';
 import type { NodeQueues } from './node-queues.ts';
+import { payerOf } from './payer.ts';
 import { place } from './place.ts';
 import { PriorityQueue } from './priority-queue.ts';
 import type { Replier } from './replies.ts';
@@ -27,6 +29,7 @@ import { reserve } from './reserve.ts';
 import { resume } from './resume.ts';
 import { anyLive, type StageRunner } from './stage-runner.ts';
 import type { Admitted, Arrival, Dispatched, Exit, Locked, Reserved, Resumed } from './types.ts';
+import { boundWaiting } from './waiting-bound.ts';
 
 /** What the line is made of; each part is real in the daemon and may be another in a bench or the simulator. */
 export interface JobLineDeps {
@@ -36,6 +39,7 @@ export interface JobLineDeps {
   readonly bounds: Config['line'] & Pick<Config['retries'], 'firstTokenMs'>;
   readonly digestKey: KeyObject;
   readonly directory: Directory;
+  readonly limits: Pick<IntakeLimits, 'ofPublisher' | 'ofAccount' | 'ofWaiting' | 'countLock'>;
   /** Makes the records of pools; the directory shows them after a refresh. */
   readonly openPools: (wanted: readonly Wanted[]) => Promise<unknown>;
   readonly slots: SlotLeases;
@@ -78,7 +82,7 @@ export class JobLine {
 
   constructor(deps: JobLineDeps) {
     this.#deps = deps;
-    this.#waiting = new PriorityQueue(deps.bounds.batchShare);
+    this.#waiting = new PriorityQueue(deps.bounds.batchShare, payerOf);
     this.#ends = new BatchEnds(deps.bounds.batchEndsMax);
     this.#batcher = new Batcher(
       deps.bounds,
@@ -186,7 +190,7 @@ export class JobLine {
   async #reserve(batch: Batch, attempts: readonly (Admitted | Resumed)[]): Promise<readonly Reserved[]> {
     if (attempts.length === 0) return [];
     const split = await this.#call(batch, 'reserve', attempts.length, () => reserve(attempts, this.#deps));
-    batch.exits.push(...split.off);
+    batch.exits.push(...boundWaiting(split.off, this.#deps));
     return split.on;
   }
 
@@ -208,6 +212,7 @@ export class JobLine {
     const locked = await this.#call(batch, 'lock', first.length, () => lock(first, this.#deps));
     batch.exits.push(...locked.off);
     batch.finished.push(...locked.finished);
+    for (const accountId of locked.newOf) this.#deps.limits.countLock(accountId, 1);
     await this.#deps.failures.release(locked.give);
     if (locked.repriced.length > 0) await this.#admitAgain(locked.repriced);
     return locked.on;

@@ -14,6 +14,7 @@ import { Batcher } from './batcher.ts';
 import { deadLetter } from './dead-letter.ts';
 import { distinctParts } from './distinct.ts';
 import type { FailureOwner } from './failure-owner.ts';
+import type { IntakeLimits } from './intake-limits.ts';
 import { QueueConsumer } from './queue-consumer.ts';
 import type { Replier } from './replies.ts';
 import {
@@ -39,6 +40,7 @@ export interface ResultLineDeps {
   readonly metrics: Metrics;
   readonly bounds: Config['line'] & Config['results'];
   readonly directory: Directory;
+  readonly limits: Pick<IntakeLimits, 'countLock'>;
   readonly slots: SlotLeases;
   readonly settlements: Settlements;
   readonly failures: FailureOwner;
@@ -200,6 +202,7 @@ export class ResultLine implements Service {
       this.#blame(one.delivery, code, one.result.job);
     }
     for (const { isFirst, isCapped, job, decision, verified: one } of settled) {
+      if (isFirst) this.#deps.limits.countLock(job.accountId, -1);
       if (isFirst && decision === null) this.#deps.metrics.ended(job.state);
       if (!isFirst || !isCapped) continue;
       this.#deps.metrics.resultRefused('TG_RESULT_USAGE');

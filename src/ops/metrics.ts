@@ -154,6 +154,8 @@ export class PrometheusMetrics implements Metrics {
     'Documents that went to the spool queue because MongoDB was away.',
   );
 
+  readonly #cutOffs = this.#counter('publishers_cut_off', 'Publishers that were cut off for flooding.');
+
   readonly #maintenanceRuns = this.#pairCounter('maintenance_runs', 'Runs of maintenance in this process.', {
     task: MAINTENANCE_TASKS,
     outcome: RUN_OUTCOMES,
@@ -208,6 +210,10 @@ export class PrometheusMetrics implements Metrics {
   }
   spooled(documents: number): void {
     this.#spooled.add(documents);
+  }
+
+  publisherCutOff(): void {
+    this.#cutOffs.add(1);
   }
 
   maintenanceRun(...[task, outcome]: Parameters<Metrics['maintenanceRun']>): void {

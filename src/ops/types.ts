@@ -63,6 +63,7 @@ export interface Metrics {
   fleetMessage(outcome: string): void;
   replies(outcome: 'confirmed' | 'given_up' | 'retried'): void;
   spooled(documents: number): void;
+  publisherCutOff(): void;
   /** A run of maintenance ended; `fenced`: another coordinator had taken over, and nothing was changed. */
   maintenanceRun(task: MaintenanceTaskName, outcome: 'done' | 'failed' | 'fenced'): void;
   /** Registers a gauge read at scrape time, e.g. slots, held deliveries, batches in flight. */
