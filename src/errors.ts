@@ -75,11 +75,20 @@ export const CODES = {
     retryable: false,
     text: 'the usage is beyond the limits of the job; the charge is capped',
   },
+  TG_RESULT_MODEL: {
+    retryable: false,
+    text: 'the result names another version of the model than was asked for',
+  },
+  TG_RESULT_TOKENS: {
+    retryable: false,
+    text: 'the usage counts more output tokens than the output has bytes',
+  },
   // The fleet.
   TG_FLEET_INVALID: { retryable: false, text: 'the fleet message is malformed' },
   TG_FLEET_SENDER: { retryable: false, text: 'the fleet message does not come from the node it names' },
   TG_FLEET_SIGNATURE: { retryable: false, text: 'the signature of the hello does not verify' },
   TG_FLEET_STALE_SESSION: { retryable: false, text: 'a newer session of this node is alive' },
+  TG_FLEET_MODEL: { retryable: false, text: 'the node is not registered for a model that its worker offers' },
   // Operators and stores.
   TG_CONFIG_INVALID: { retryable: false, text: 'the configuration has faults' },
   TG_STORE_UNAVAILABLE: { retryable: true, text: 'a server did not answer in time' },

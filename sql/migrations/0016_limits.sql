@@ -1,4 +1,4 @@
--- What an account may ask, and publishers that are cut off for flooding.
+-- What an account may ask, publishers that are cut off for flooding, and what a node may charge.
 -- Expected duration: milliseconds. Locks: identity.accounts and identity.publishers exclusively for as long.
 set local role tollgate_identity_owner;
 
@@ -105,4 +105,84 @@ begin
 end
 $$;
 grant execute on function credits.show_account(text) to tollgate_billing, tollgate_operator;
+
+-- Ends credit locks by results, as before; but input and output are each charged up to their own limit: what a node claims for the
+-- one does not use up what was set aside for the other.
+create or replace function credits.settle_batch(
+  p_ids uuid[], p_attempts smallint[], p_nodes text[], p_sessions bigint[], p_completed boolean[],
+  p_input_tokens integer[], p_output_tokens integer[], p_digests bytea[]
+) returns table (job_id uuid, answer text, job jobs.description)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_nestloop = off as $$
+declare
+  v_now timestamptz;
+  v_lowest uuid;
+  v_highest uuid;
+  v_account_ids integer[];
+  v_done uuid[];
+begin
+  select lowest, highest into v_lowest, v_highest from jobs.id_bounds(p_ids);
+  v_account_ids := array(
+    select distinct j.account_id from jobs.jobs j where j.id = any (p_ids) and j.id between v_lowest and v_highest);
+  perform from credits.accounts where id = any (v_account_ids) order by id for no key update;
+  v_now := clock_timestamp();
+
+  with ended as (
+    update jobs.jobs j
+       set state = case when r.completed then 'succeeded'::jobs.state else 'failed' end,
+           outcome = case when r.completed then 'completed'::jobs.outcome else 'failed' end,
+           code = case when r.completed then null else 'TG_WORKER_ERROR' end,
+           charged_micro = case when r.completed then least(j.locked_micro, (
+             select credits.cost_micro(least(r.input_tokens, j.input_tokens_max), least(r.output_tokens, j.output_tokens_max),
+                                       v.input_price_micro, v.output_price_micro)
+               from network.model_versions v where v.id = coalesce(j.run_version_id, j.model_version_id))) else 0 end,
+           input_tokens = r.input_tokens, output_tokens = r.output_tokens, ended_at = v_now
+      from unnest(p_ids, p_attempts, p_nodes, p_sessions, p_completed, p_input_tokens, p_output_tokens, p_digests)
+           as r (id, attempt, node, session, completed, input_tokens, output_tokens, digest)
+     where j.id = r.id and j.id = any (p_ids) and j.id between v_lowest and v_highest
+       and j.ended_at is null and j.attempt = r.attempt and j.node = r.node and j.session = r.session
+    returning j.id, j.account_id, j.state, j.locked_micro, j.charged_micro, r.digest
+  ), transferred as (
+    insert into credits.transfers (id, phase, kind, debit_account_id, credit_account_id, amount_micro, digest)
+    select id, 1, case when state = 'succeeded' then 'capture'::credits.transfer_kind else 'void' end,
+           account_id, 2, charged_micro, digest
+      from ended order by id
+  ), counted as (
+    update credits.accounts a
+       set held_micro = a.held_micro - s.locked_micro, captured_micro = a.captured_micro + s.charged_micro
+      from (select account_id, sum(locked_micro)::bigint as locked_micro, sum(charged_micro)::bigint as charged_micro
+              from ended group by account_id) as s
+     where a.id = s.account_id and a.id = any (v_account_ids)
+  )
+  select coalesce(array_agg(id), '{}') into v_done from ended;
+
+  if cardinality(v_done) > 0 then
+    return query select d.job_id, 'settled', d from jobs.describe(v_done) as d;
+  end if;
+  if cardinality(v_done) = cardinality(p_ids) then
+    return;
+  end if;
+
+  return query
+  select r.id,
+         case
+           when j.id is null then 'unknown'
+           when r.attempt < j.attempt then 'late'
+           when j.attempt <> r.attempt or j.node is distinct from r.node or j.session is distinct from r.session
+             then 'stale'
+           when t.digest is null then 'late'
+           when t.digest = r.digest then 'same'
+           else 'different'
+         end,
+         d
+    from unnest(p_ids, p_attempts, p_nodes, p_sessions, p_digests) as r (id, attempt, node, session, digest)
+    left join (select i.id, i.attempt, i.node, i.session from jobs.jobs i
+                where i.id = any (p_ids) and i.id between v_lowest and v_highest) as j on j.id = r.id
+    left join (select i.id, i.digest from credits.transfers i
+                where i.id = any (p_ids) and i.id between v_lowest and v_highest and i.phase = 1) as t on t.id = r.id
+    left join jobs.describe(p_ids) as d on d.job_id = r.id
+   where r.id <> all (v_done);
+end
+$$;
 reset role;

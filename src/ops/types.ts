@@ -61,6 +61,8 @@ export interface Metrics {
   /** Credit locks by what lockBatch answered: new, exists, refused, conflict, repriced. */
   locks(answer: string, count: number): void;
   fleetMessage(outcome: string): void;
+  /** A word of a worker, or a part of one, that does not count. */
+  fleetRefused(code: string): void;
   replies(outcome: 'confirmed' | 'given_up' | 'retried'): void;
   spooled(documents: number): void;
   publisherCutOff(): void;
