@@ -59,7 +59,8 @@ const RESEND_MS = 100;
 
 /** A batch on its way: what came, what has left so far, and what only waits for the answer it had before. */
 interface Batch {
-  readonly arrivals: readonly Arrival[];
+  /** Without those that are turned away: they are answered apart. Written by the stage that admits only. */
+  arrivals: readonly Arrival[];
   readonly exits: Exit[];
   readonly finished: FinishedJob[];
 }
@@ -76,6 +77,9 @@ export class JobLine {
   readonly #waiting: PriorityQueue<Arrival>;
   readonly #batcher: Batcher<Arrival>;
   readonly #ends: BatchEnds;
+  /** Jobs beyond a limit, on their way out beside the batches: a flood of them holds up no end of a batch. */
+  readonly #turnedAway: Exit[] = [];
+  readonly #door: Batcher<Exit>;
   readonly #inFlight = new InFlight();
   readonly #timers = new Set<NodeJS.Timeout>();
   #isOpen = true;
@@ -88,6 +92,11 @@ export class JobLine {
       deps.bounds,
       (countMax) => this.#waiting.take(countMax),
       (arrivals) => this.#run(arrivals),
+    );
+    this.#door = new Batcher(
+      { ...deps.bounds, batchesInFlightMax: 1 },
+      (countMax) => this.#turnedAway.splice(0, countMax),
+      (exits) => this.#turnAway(exits),
     );
   }
 
@@ -121,6 +130,8 @@ export class JobLine {
     for (const timer of this.#timers) clearTimeout(timer);
     for (const arrival of this.#waiting.take(this.#waiting.size)) this.#answer(arrival, 'requeue');
     await this.#batcher.close();
+    await this.#door.close();
+    for (const { arrival } of this.#turnedAway.splice(0)) this.#answer(arrival, 'requeue');
     await this.#ends.close();
     for (const arrival of this.#inFlight.drain()) this.#answer(arrival, 'requeue');
   }
@@ -140,12 +151,19 @@ export class JobLine {
   }
 
   async #run(arrivals: readonly Arrival[]): Promise<void> {
+    const batch: Batch = { arrivals, exits: [], finished: [] };
     try {
-      const finish = await this.#stages({ arrivals, exits: [], finished: [] });
-      await this.#ends.take(finish().catch((error: unknown) => this.#handBack(arrivals, error)));
+      const finish = await this.#stages(batch);
+      await this.#ends.take(finish().catch((error: unknown) => this.#handBack(batch.arrivals, error)));
     } catch (error) {
-      this.#handBack(arrivals, error);
+      this.#handBack(batch.arrivals, error);
     }
+  }
+
+  /** Answers jobs beyond a limit, and acknowledges them. */
+  async #turnAway(exits: readonly Exit[]): Promise<void> {
+    const batch: Batch = { arrivals: exits.map(({ arrival }) => arrival), exits: [...exits], finished: [] };
+    await this.#finish(batch, []).catch((error: unknown) => this.#handBack(batch.arrivals, error));
   }
 
   async #admit(batch: Batch): Promise<{
@@ -157,7 +175,14 @@ export class JobLine {
     const admitted = await this.#call(batch, 'admit', arrivals.length, async () =>
       admitBatch(arrivals, this.#deps),
     );
-    batch.exits.push(...admitted.off);
+    const turnedAway = admitted.off.filter(({ outcome }) => outcome.kind === 'limited');
+    if (turnedAway.length > 0) {
+      const away = new Set(turnedAway.map(({ arrival }) => arrival));
+      batch.arrivals = arrivals.filter((arrival) => !away.has(arrival));
+      this.#turnedAway.push(...turnedAway);
+      this.#door.nudge();
+    }
+    batch.exits.push(...admitted.off.filter(({ outcome }) => outcome.kind !== 'limited'));
     if (admitted.unsure.length > 0) void this.#refreshFor(admitted.unsure, admitted.unopened);
     return {
       jobs: admitted.on.filter((one) => this.#inFlight.claim(one.arrival)),

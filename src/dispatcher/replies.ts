@@ -69,6 +69,7 @@ function toMessage(reply: AddressedReply): OutMessage {
     correlationId: reply.correlationId ?? undefined,
     // Nobody is told that a reply came back which is not sent again.
     mandatory: reply.isOnce !== true,
+    ...(reply.isOnce ? { transient: true } : {}),
   };
 }
 
