@@ -17,8 +17,17 @@ import { alternating, type Interval, pairedRatios, type Quantiles, ratioInterval
 import { type Subject, tollgateSubject } from './subject.ts';
 import { addFlooder, amqpUrlAs, makeWorld, nodesOf } from './world.ts';
 
-/** Shares of the intake rate at which an account floods; the first is what the others are set against. */
-const SHARES = [0, 0.1, 0.25, 0.5] as const;
+/**
+ * At which shares of the intake rate an account floods; the first is what the others are set against. The control sends as much as
+ * the last one past Tollgate, through a queue beside it: what is left of the effect then is the broker's and the machine's.
+ */
+const FLOODS = [
+  { share: 0, isControl: false },
+  { share: 0.1, isControl: false },
+  { share: 0.25, isControl: false },
+  { share: 0.5, isControl: false },
+  { share: 0.5, isControl: true },
+] as const;
 /** Jobs of one saturated run, and of one burst of refusals. */
 const SATURATED_JOBS = 8_000;
 const BURST_JOBS = 10_000;
@@ -30,6 +39,7 @@ const ANSWER_MS_MAX = 60_000;
 interface FloodRun {
   readonly pair: number;
   readonly share: number;
+  readonly isControl: boolean;
   readonly floodPerSecond: number;
   readonly latencyMs: Quantiles;
   readonly latenessMs: Quantiles;
@@ -80,11 +90,12 @@ async function measure(t: Teardown, owner: Owner, options: FloodOptions): Promis
   await subject.begin();
   const awake = { ...subject, begin: async () => undefined, end: async () => undefined };
   for (let pair = 0; pair < options.pairs; pair++)
-    for (const share of alternating(SHARES, pair))
+    for (const { share, isControl } of alternating(FLOODS, pair))
       runs.push(
         await floodRun(ground, awake, flooder, {
           pair,
           share,
+          isControl,
           intake: perSecond,
           seconds: options.seconds,
         }),
@@ -108,14 +119,22 @@ async function setUp(t: Teardown, owner: Owner) {
   await addFlooder(t, world);
   await fleet.call('start', { world: world.name, nodes: nodesOf(world), config: world.config });
   const client = await connectClient(t, world);
-  const onWarning = (line: string): void => tell(line);
   // What is asked is what refusals cost; a publisher that is cut off costs nothing.
   const environment = { TOLLGATE_LIMITS_FLOOD_JOBS_PER_SECOND: '1000000' };
-  const subject = await tollgateSubject(client, fleet, { owner, profile: null, onWarning, environment });
+  const subject = await tollgateSubject(client, fleet, {
+    owner,
+    profile: null,
+    onWarning: tell,
+    environment,
+  });
   t.after(() => subject.stop());
   const flooder = new Child<FlooderMethods>('flooder.ts', owner);
   t.after(() => flooder.stop());
-  await flooder.call('connect', { url: amqpUrlAs(world, publisherUser(FLOODER)), config: world.config });
+  await flooder.call('connect', {
+    url: amqpUrlAs(world, publisherUser(FLOODER)),
+    adminUrl: world.servers.amqpUrl,
+    config: world.config,
+  });
   const { cores } = readMachine();
   const ground: Ground = { fleet, processes: {}, hasAllServers: false, cores };
   return { ground, subject, flooder };
@@ -134,18 +153,32 @@ async function floodRun(
   ground: Ground,
   subject: Subject,
   flooder: Child<FlooderMethods>,
-  { pair, share, intake, seconds }: { pair: number; share: number; intake: number; seconds: number },
+  {
+    pair,
+    share,
+    isControl,
+    intake,
+    seconds,
+  }: { pair: number; share: number; isControl: boolean; intake: number; seconds: number },
 ): Promise<FloodRun> {
   const floodPerSecond = Math.round(intake * share);
-  await flooder.call('begin', floodPerSecond);
+  await flooder.call('begin', { perSecond: floodPerSecond, isControl });
   const stopping = setTimeout(() => void flooder.call('end'), (seconds + 1) * 1_000);
   const { latencyMs, latenessMs } = await latencyRun(ground, subject, pair, OTHERS_PER_SECOND, seconds);
   clearTimeout(stopping);
   await flooder.call('end');
-  const run = { pair, share, floodPerSecond, latencyMs, latenessMs, flood: await allAnswered(flooder) };
+  const run = {
+    pair,
+    share,
+    isControl,
+    floodPerSecond,
+    latencyMs,
+    latenessMs,
+    flood: await allAnswered(flooder),
+  };
   const { p50, p99 } = latencyMs;
   tell(
-    `pair ${pair + 1}, flood of ${floodPerSecond}/s: others' p50 ${p50.toFixed(2)} ms, p99 ${p99.toFixed(2)} ms`,
+    `pair ${pair + 1}, ${isControl ? 'control' : 'flood'} of ${floodPerSecond}/s: others' p50 ${p50.toFixed(2)} ms, p99 ${p99.toFixed(2)} ms`,
   );
   return run;
 }
@@ -169,14 +202,18 @@ function reportLines({
   seconds,
   runs,
 }: FloodFindings): string[] {
-  const of = (share: number) => runs.filter((run) => run.share === share).toSorted((a, b) => a.pair - b.pair);
-  const lines = SHARES.map((share) => {
-    const own = of(share);
+  const of = (share: number, isControl: boolean) =>
+    runs
+      .filter((run) => run.share === share && run.isControl === isControl)
+      .toSorted((a, b) => a.pair - b.pair);
+  const without = of(0, false);
+  const lines = FLOODS.map(({ share, isControl }) => {
+    const own = of(share, isControl);
     const ratio = (pick: (latency: Quantiles) => number): Interval =>
       ratioInterval(
         pairedRatios(
           own.map((run) => pick(run.latencyMs)),
-          of(0).map((run) => pick(run.latencyMs)),
+          without.map((run) => pick(run.latencyMs)),
         ),
       );
     const median = (pick: (latency: Quantiles) => number): number =>
@@ -186,10 +223,10 @@ function reportLines({
       (pick) => `${median(pick).toFixed(2).padStart(8)} ms  × ${intervalText(ratio(pick))}`,
     );
     const refused = own.reduce((sum, run) => sum + run.flood.rateLimited, 0);
-    return `${`${share * 100} %`.padStart(6)}  ${String(own[0]?.floodPerSecond ?? 0).padStart(6)}/s  ${figures.join('  ')}  ${refused} refused`;
+    return `${`${share * 100} %`.padStart(6)}  ${String(own[0]?.floodPerSecond ?? 0).padStart(6)}/s  ${figures.join('  ')}  ${isControl ? 'control' : `${refused} refused`}`;
   });
   return [
-    `flood: ${machine.cores} cores, ${OTHERS_PER_SECOND} jobs/s of 100 other accounts for ${seconds} s a run, ${of(0).length} pairs`,
+    `flood: ${machine.cores} cores, ${OTHERS_PER_SECOND} jobs/s of 100 other accounts for ${seconds} s a run, ${without.length} pairs`,
     `intake ${intakePerSecond.toFixed(0)} jobs/s; refusals of a burst ${refusalsPerSecond.toFixed(0)}/s`,
     '',
     ' flood     rate       p50 (median, ratio within the pair and its 95 % interval)    p99',

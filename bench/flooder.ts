@@ -1,3 +1,4 @@
+import { type Channel, connect } from 'amqplib';
 import { AmqpBroker } from '../src/broker/connection.ts';
 import { systemClock } from '../src/clock.ts';
 import type { Config } from '../src/config-schema.ts';
@@ -8,7 +9,11 @@ import { machineMs } from './clock.ts';
 import { makeFlood } from './jobs.ts';
 import { FLOODER, FLOOD_REPLY_QUEUE } from './names.ts';
 
-/** The flooder of a bench, in a process of its own: it sends jobs at a rate whatever becomes of them and counts the answers. */
+/**
+ * The flooder of a bench, in a process of its own: it sends jobs at a rate whatever becomes of them and counts the answers. The
+ * control sends the same bytes to a quorum queue beside Tollgate's and acknowledges them: what a flood does by being on the same
+ * broker and the same cores, whoever refuses it.
+ */
 
 /** How often it looks at the clock. */
 const TICK_MS = 5;
@@ -23,6 +28,8 @@ export interface Flood {
 }
 
 let broker: AmqpBroker | null = null;
+/** An administrator's channel, for the control. */
+let control: Channel | null = null;
 let isFlooding = false;
 let ended: Promise<void> = Promise.resolve();
 const counts = { sent: 0, answered: 0, rateLimited: 0, firstMs: 0, lastMs: 0 };
@@ -32,6 +39,14 @@ function connected(): AmqpBroker {
   return broker;
 }
 
+const CONTROL_QUEUE = 'bench.flood-control';
+
+function sendControl(count: number): void {
+  counts.sent += count;
+  for (const { body, messageId } of makeFlood(count))
+    control?.sendToQueue(CONTROL_QUEUE, body, { persistent: true, messageId });
+}
+
 async function send(count: number): Promise<void> {
   counts.sent += count;
   const outcomes = await connected().publisher.publishBatch(makeFlood(count));
@@ -39,13 +54,14 @@ async function send(count: number): Promise<void> {
 }
 
 /** Sends until it is told to stop; what is late is sent at once. */
-function pace(perSecond: number): Promise<void> {
+function pace(perSecond: number, isControl: boolean): Promise<void> {
   const startMs = machineMs();
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   let sent = 0;
   const tick = (): void => {
     const due = Math.floor(((machineMs() - startMs) * perSecond) / 1_000);
-    if (due > sent) send(due - sent).catch(reject);
+    if (due > sent && isControl) sendControl(due - sent);
+    else if (due > sent) send(due - sent).catch(reject);
     sent = Math.max(sent, due);
     if (isFlooding) setTimeout(tick, TICK_MS);
     else resolve();
@@ -54,9 +70,24 @@ function pace(perSecond: number): Promise<void> {
   return promise;
 }
 
+async function connectControl(url: string): Promise<void> {
+  const model = await connect(url);
+  model.on('error', () => undefined);
+  const channel = await model.createChannel();
+  await channel.assertQueue(CONTROL_QUEUE, { durable: true, arguments: { 'x-queue-type': 'quorum' } });
+  await channel.prefetch(REPLY_PREFETCH);
+  await channel.consume(CONTROL_QUEUE, (message) => {
+    if (message === null) return;
+    channel.ack(message);
+    counts.answered += 1;
+  });
+  control = channel;
+}
+
 /** What the bench may ask of this process. */
 const methods = {
-  async connect({ url, config }: { url: string; config: Config }): Promise<void> {
+  async connect({ url, adminUrl, config }: { url: string; adminUrl: string; config: Config }): Promise<void> {
+    await connectControl(adminUrl);
     const user = publisherUser(FLOODER);
     broker = new AmqpBroker({
       ...config.broker,
@@ -79,10 +110,10 @@ const methods = {
     });
   },
   /** Begins to send `perSecond` jobs a second. */
-  begin(perSecond: number): void {
+  begin({ perSecond, isControl }: { perSecond: number; isControl: boolean }): void {
     Object.assign(counts, { sent: 0, answered: 0, rateLimited: 0 });
     isFlooding = perSecond > 0;
-    ended = isFlooding ? pace(perSecond) : Promise.resolve();
+    ended = isFlooding ? pace(perSecond, isControl) : Promise.resolve();
   },
   /** Sends as many as it can at once. */
   async burst(jobs: number): Promise<void> {

@@ -167,7 +167,7 @@ export const ConfigSchema = section({
       2_000,
       1,
       1_000_000,
-      'Refusals a second beyond which a publisher floods: about half of what one coordinator takes in.',
+      'Refusals a second beyond which a publisher floods: less than half of what one coordinator takes in (npm run bench -- flood).',
     ),
     floodMs: int(3_000, 1_000, 600_000, 'A publisher that floods for so long is cut off.'),
     holdOffMs: int(60_000, 1_000, 86_400_000, 'For how long it is cut off.'),
