@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * The verbs of package.json: demo, test, check, bench, chaos, canaries, build. Works in a fresh clone under Node 20: it installs
+ * The verbs of package.json: demo, test, check, bench, chaos, canaries, fuzz, build. Works in a fresh clone under Node 20: it installs
  * the npm packages first, then hands over to Node 24. What follows the verb goes to the program that does the work.
  */
 import { spawn } from 'node:child_process';
@@ -16,6 +16,7 @@ const VERBS = {
   bench: (args) => launch('bench/main.ts', args, timings),
   chaos: (args) => launch('chaos/main.ts', args, timings),
   canaries: (args) => launch('test/canaries/run.ts', args, timings),
+  fuzz: (args) => launch('test/fuzz/main.ts', args, timings),
   check: async (args) => {
     const failed = await firstFailure([
       ['biome', 'ci', ...(process.stdout.isTTY ? [] : ['--colors=off'])],

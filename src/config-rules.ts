@@ -53,6 +53,8 @@ interface Rule {
   readonly holds: (config: Config) => boolean;
 }
 
+const MS_PER_S = 1_000;
+
 const RULES: readonly Rule[] = [
   {
     paths: ['line.prefetchMin', 'line.prefetchMax'],
@@ -98,6 +100,22 @@ const RULES: readonly Rule[] = [
     paths: ['broker.confirmMsMax', 'ledger.startWindowMs'],
     text: 'startWindowMs must be above confirmMsMax, or an unconfirmed dispatch is never tried again',
     holds: ({ broker, ledger }) => ledger.startWindowMs > broker.confirmMsMax,
+  },
+  {
+    paths: ['service.stuckAfterMs', 'broker.heartbeatS'],
+    text: 'stuckAfterMs must be above three times heartbeatS, or a broker that fell silent looks like a stuck process',
+    holds: ({ service, broker }) => service.stuckAfterMs > 3 * MS_PER_S * broker.heartbeatS,
+  },
+  {
+    paths: ['service.stuckAfterMs', 'broker.confirmMsMax'],
+    text: 'stuckAfterMs must be above confirmMsMax, or a slow broker looks like a stuck process',
+    holds: ({ service, broker }) => service.stuckAfterMs > broker.confirmMsMax,
+  },
+  {
+    paths: ['service.stuckAfterMs', 'ledger.statementMsMax', 'ledger.batchRetriesMax'],
+    text: 'stuckAfterMs must be above batchRetriesMax + 1 times statementMsMax, or a slow PostgreSQL looks like a stuck process',
+    holds: ({ service, ledger }) =>
+      service.stuckAfterMs > (ledger.batchRetriesMax + 1) * ledger.statementMsMax,
   },
 ];
 

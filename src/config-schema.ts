@@ -329,6 +329,26 @@ export const ConfigSchema = section({
     pollMs: int(1_000, 50, 60_000, 'How often the version number is read beside LISTEN.'),
     refreshMsMin: int(100, 0, 60_000, 'Least time between two refreshes asked for by misses.'),
   }),
+  service: section({
+    lookEveryMs: int(
+      5_000,
+      100,
+      60_000,
+      "How often the process looks at itself; a third of systemd's WatchdogSec= if that is less.",
+    ),
+    countEveryMs: int(
+      10_000,
+      100,
+      600_000,
+      'How often the messages waiting in RabbitMQ are counted, for metrics.',
+    ),
+    stuckAfterMs: int(
+      60_000,
+      1_000,
+      3_600_000,
+      'A part that has not moved for this long is stuck: the watchdog is no longer fed, and systemd restarts the process.',
+    ),
+  }),
   log: section({
     level: Type.Enum(['debug', 'info', 'warn', 'error', 'silent'], {
       default: 'info',

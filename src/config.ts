@@ -219,6 +219,20 @@ export function loadConfig(sources: ConfigSources = {}): Config {
   return complete;
 }
 
+/**
+ * What systemd told this process at its start, or null if it was not started as a `Type=notify` service. `watchdogMs`: how long it
+ * waits for a sign of life; null without a watchdog, or where that is meant for another process. Source: sd_watchdog_enabled(3).
+ */
+export function systemdFacts(
+  env: NonNullable<ConfigSources['env']> = process.env,
+  pid: number = process.pid,
+): { readonly watchdogMs: number | null } | null {
+  if (!env['NOTIFY_SOCKET']) return null;
+  const isOurs = !env['WATCHDOG_PID'] || env['WATCHDOG_PID'] === String(pid);
+  const usec = Number(env['WATCHDOG_USEC'] ?? 0);
+  return { watchdogMs: isOurs && usec > 0 ? usec / 1_000 : null };
+}
+
 /** The configuration as it may be shown: secrets as `[set]` or `[not set]`, URLs without their password. */
 export function describeConfig(config: Config): Readonly<Record<string, Readonly<Record<string, unknown>>>> {
   const shown: Record<string, Record<string, unknown>> = {};

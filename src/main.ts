@@ -8,16 +8,19 @@ import { explaining } from './daemon/explaining.ts';
 import { maintenanceOf } from './daemon/maintenance-tasks.ts';
 import { assemble } from './daemon/parts.ts';
 import { connectStores } from './daemon/stores.ts';
-import { exposeGauges } from './observe.ts';
+import { exposeGauges, watchOver } from './observe.ts';
 import { Lifecycle } from './ops/lifecycle.ts';
 import { createLog } from './ops/log.ts';
 import { PrometheusMetrics } from './ops/metrics.ts';
+import type { ServiceManager } from './ops/service-manager.ts';
 import type { Log, Service } from './ops/types.ts';
 
 /** A running coordinator. `stop` drains: nothing new is taken, what is under way ends, the rest goes back to the broker. */
 export interface Daemon extends Service {
   /** Where `/metrics`, `/livez` and `/readyz` answer. */
   readonly httpUrl: string;
+  /** What is in hand at this moment, for the log of a stop that is cut short; the broker keeps all of it. */
+  left(): Readonly<Record<string, number | readonly string[]>>;
 }
 
 /** Milliseconds that all parts together may take to stop after the drain. */
@@ -28,10 +31,11 @@ const STOP_GRACE_MS = 10_000;
  * Resolves when it takes work. Rejects if PostgreSQL or RabbitMQ does not answer or the schema is not the one this version
  * needs; Redis and MongoDB may come later, and `/readyz?verbose` says what is awaited. `signal` aborts the start. Logs to
  * standard output unless `log` is given. `decorate` is for `npm run chaos`, which puts failpoints into the seams; no service has one.
+ * `manager` is told when it is ready, that it lives, and that it stops.
  */
 export async function runDaemon(
   config: Config,
-  options: { signal?: AbortSignal; log?: Log; decorate?: Decorate } = {},
+  options: { signal?: AbortSignal; log?: Log; manager?: ServiceManager | null; decorate?: Decorate } = {},
 ): Promise<Daemon> {
   const decorate: Decorate = options.decorate ?? ((_name, seam) => seam);
   const clock = decorate('clock', systemClock);
@@ -41,7 +45,10 @@ export async function runDaemon(
   const stores = connectStores(base);
   const parts = assemble(base, stores);
   const maintenance = maintenanceOf(base, stores);
-  exposeGauges(metrics, stores, { ...parts, maintenance });
+  const depths = (queues: readonly string[]) => stores.topology.depths(queues);
+  const seen = { ...parts, ...base, manager: options.manager ?? null, depths };
+  const { backlog, watch } = watchOver(seen, stopMsMax(config));
+  exposeGauges(metrics, stores, { ...parts, maintenance, backlog, watch });
   const http = new HttpServer(config.http, log, {
     ...healthRoutes(parts.health, metrics),
     ...explainRoutes(explaining(base, stores, parts)),
@@ -49,6 +56,8 @@ export async function runDaemon(
 
   const lifecycle = new Lifecycle(
     [
+      // The last to stop: the watchdog is fed while the others drain.
+      { name: 'watch', service: watch },
       { name: 'http', service: http },
       ...stores.services,
       { name: 'replies', service: onlyStop(() => parts.replier.close()) },
@@ -64,16 +73,31 @@ export async function runDaemon(
       { name: 'unroutable jobs', service: parts.unroutable },
       { name: 'expired jobs', service: parts.expired },
       { name: 'pools', service: parts.pools },
+      { name: 'backlog', service: backlog },
       { name: 'stage patience', service: onlyStop(async () => parts.stages.stopAfter(config.line.drainMs)) },
       { name: 'readiness', service: onlyStop(async () => parts.health.drain()) },
+      { name: 'service manager', service: onlyStop(async () => watch.drain()) },
     ],
     log,
-    config.line.drainMs + STOP_GRACE_MS,
+    stopMsMax(config),
   );
   options.signal?.addEventListener('abort', () => void lifecycle.stop().catch(() => undefined), {
     once: true,
   });
   await lifecycle.start();
   log.info({ http: http.url }, 'serving');
-  return { start: () => lifecycle.start(), stop: () => lifecycle.stop(), httpUrl: http.url };
+  watch.serving();
+  const left = () => ({
+    services: lifecycle.left,
+    jobsWaiting: parts.line.waiting,
+    jobsInFlight: parts.line.inFlight,
+    resultsWaiting: parts.results.waiting,
+    replies: parts.replier.pending,
+  });
+  return { start: () => lifecycle.start(), stop: () => lifecycle.stop(), httpUrl: http.url, left };
+}
+
+/** Milliseconds that a stop may take altogether. */
+function stopMsMax(config: Config): number {
+  return config.line.drainMs + STOP_GRACE_MS;
 }

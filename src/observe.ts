@@ -1,15 +1,21 @@
 import type { Broker } from './broker/types.ts';
+import type { Clock } from './clock.ts';
+import type { Config } from './config-schema.ts';
+import { Backlog } from './dispatcher/backlog.ts';
 import type { ByteBudget } from './dispatcher/byte-budget.ts';
 import type { FleetConsumer } from './dispatcher/fleet-consumer.ts';
 import type { JobLine } from './dispatcher/job-line.ts';
 import type { Pools } from './dispatcher/pools.ts';
 import type { Replier } from './dispatcher/replies.ts';
 import type { ResultLine } from './dispatcher/result-line.ts';
+import type { StageRunner } from './dispatcher/stage-runner.ts';
 import type { Sweeps } from './dispatcher/sweeps.ts';
 import type { Maintenance } from './maintenance/maintenance.ts';
-import type { Check } from './ops/health.ts';
+import type { Check, Health } from './ops/health.ts';
 import type { PrometheusMetrics } from './ops/metrics.ts';
-import { type Dependency, MAINTENANCE_TASKS } from './ops/types.ts';
+import type { ServiceManager } from './ops/service-manager.ts';
+import { type Dependency, type Log, MAINTENANCE_TASKS } from './ops/types.ts';
+import { Watch } from './ops/watch.ts';
 import type { FleetRegistry } from './workers/types.ts';
 
 /** The four connections, as far as their state is read. */
@@ -19,6 +25,8 @@ export interface WatchedStores {
   readonly redis: { readonly isUp: boolean };
   readonly mongo: { readonly dependency: Dependency };
 }
+
+const MS_PER_S = 1_000;
 
 function connection(name: Dependency['name'], isUp: boolean): Dependency {
   return { name, isUp, detail: isUp ? 'up' : 'not connected' };
@@ -64,6 +72,44 @@ export function healthChecks(stores: WatchedStores, registry: FleetRegistry, fle
   ];
 }
 
+/**
+ * The two parts that only look: at what waits in RabbitMQ, and at this process, for whose watchdog three things must not stand
+ * still: the looks at the pools, the sweeps, and the calls of the stages. `drainMsMax`: what a stop may take.
+ */
+export function watchOver(
+  seen: {
+    readonly config: Config;
+    readonly clock: Clock;
+    readonly log: Log;
+    readonly manager: ServiceManager | null;
+    readonly health: Pick<Health, 'readiness'>;
+    readonly pools: Pick<Pools, 'intakes' | 'stillMs'>;
+    readonly sweeps: Pick<Sweeps, 'stillMs'>;
+    readonly stages: Pick<StageRunner, 'stillMs'>;
+    readonly depths: (queues: readonly string[]) => Promise<ReadonlyMap<string, number>>;
+  },
+  drainMsMax: number,
+): { readonly backlog: Backlog; readonly watch: Watch } {
+  const { config, clock, log, manager, health, pools, depths } = seen;
+  const backlog = new Backlog({
+    depths,
+    pools: () => pools.intakes.map((intake) => intake.pool),
+    everyMs: config.service.countEveryMs,
+    log,
+  });
+  const parts = ['pools', 'sweeps', 'stages'] as const;
+  const watch = new Watch({
+    readiness: () => health.readiness(),
+    movements: parts.map((name) => ({ name, stillMs: () => seen[name].stillMs() })),
+    manager,
+    drainMsMax,
+    bounds: config.service,
+    clock,
+    log,
+  });
+  return { backlog, watch };
+}
+
 /** The gauges: how much waits where. Read at scrape time from numbers that are at hand. */
 export function exposeGauges(
   metrics: PrometheusMetrics,
@@ -74,11 +120,13 @@ export function exposeGauges(
     readonly pools: Pick<Pools, 'slots' | 'intakes'>;
     readonly budget: Pick<ByteBudget, 'bytes'>;
     readonly replier: Pick<Replier, 'pending'>;
-    readonly sweeps: Pick<Sweeps, 'openAttempts'>;
+    readonly sweeps: Pick<Sweeps, 'openAttempts' | 'overdueMs'>;
     readonly maintenance: Pick<Maintenance, 'isOwner' | 'lastSuccessMs'>;
+    readonly backlog: Pick<Backlog, 'queues' | 'waiting'>;
+    readonly watch: Pick<Watch, 'isReady' | 'stillMs'>;
   },
 ): void {
-  const { line, results, pools, budget, replier, sweeps, maintenance } = parts;
+  const { line, results, pools, budget, replier, sweeps, maintenance, backlog, watch } = parts;
   metrics.watchDependencies(() => dependencies(stores));
   const one = (name: string, help: string, read: () => number) =>
     metrics.gauge(name, help, [], () => [{ labels: {}, value: read() }]);
@@ -96,16 +144,12 @@ export function exposeGauges(
     'Locked jobs of the whole network, as of the last walk.',
     () => sweeps.openAttempts,
   );
-  metrics.gauge(
-    'tollgate_slots',
-    'Slots of live workers per pool, as of the last look.',
-    ['pool', 'state'],
-    () =>
-      [...pools.slots].flatMap(([pool, { total, free }]) => [
-        { labels: { pool, state: 'free' }, value: free },
-        { labels: { pool, state: 'used' }, value: total - free },
-      ]),
+  one(
+    'tollgate_lock_overdue_seconds',
+    'How far the most overdue open lock was past its deadline at the last walk; 0 if none was.',
+    () => sweeps.overdueMs / MS_PER_S,
   );
+  exposePools(metrics, pools, backlog);
   one('tollgate_maintenance_owner', '1 on the coordinator that does maintenance, else 0.', () =>
     maintenance.isOwner ? 1 : 0,
   );
@@ -118,6 +162,44 @@ export function exposeGauges(
         labels: { task },
         value: (maintenance.lastSuccessMs.get(task) ?? 0) / 1_000,
       })),
+  );
+  one('tollgate_ready', '1 if this process took work at its last look at itself, else 0.', () =>
+    watch.isReady ? 1 : 0,
+  );
+  metrics.gauge(
+    'tollgate_part_still_seconds',
+    'How long a part has not moved: pools, sweeps, stages.',
+    ['part'],
+    () => [...watch.stillMs].map(([part, ms]) => ({ labels: { part }, value: ms / MS_PER_S })),
+  );
+}
+
+function exposePools(
+  metrics: PrometheusMetrics,
+  pools: Pick<Pools, 'slots' | 'intakes'>,
+  backlog: Pick<Backlog, 'queues' | 'waiting'>,
+): void {
+  metrics.gauge(
+    'tollgate_queue_messages',
+    'Messages waiting in the queues of everybody, as of the last count; none while RabbitMQ is away.',
+    ['queue'],
+    () => [...backlog.queues].map(([queue, value]) => ({ labels: { queue }, value })),
+  );
+  metrics.gauge(
+    'tollgate_pool_jobs',
+    'Jobs waiting in RabbitMQ per pool, as of the last count.',
+    ['pool', 'priority'],
+    () => backlog.waiting.map(({ pool, priority, jobs }) => ({ labels: { pool, priority }, value: jobs })),
+  );
+  metrics.gauge(
+    'tollgate_slots',
+    'Slots of live workers per pool, as of the last look.',
+    ['pool', 'state'],
+    () =>
+      [...pools.slots].flatMap(([pool, { total, free }]) => [
+        { labels: { pool, state: 'free' }, value: free },
+        { labels: { pool, state: 'used' }, value: total - free },
+      ]),
   );
   metrics.gauge('tollgate_pool_workers', 'Live workers per pool.', ['pool'], () =>
     [...pools.slots].map(([pool, { workers }]) => ({ labels: { pool }, value: workers })),

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import t from 'tap';
 import { nearestName, SETTINGS } from '../src/config-keys.ts';
-import { type ConfigSources, describeConfig, loadConfig } from '../src/config.ts';
+import { type ConfigSources, describeConfig, loadConfig, systemdFacts } from '../src/config.ts';
 import { ConfigError } from '../src/errors.ts';
 
 const KEY = 'a-digest-key-of-thirty-six-characters';
@@ -177,6 +177,18 @@ await t.test('a file or folder that cannot be read is a fault, and its content i
 await t.test('a misspelt credential is a fault, a foreign one is not', async (t) => {
   const folder = t.testdir({ digest_kye: KEY, backup_passphrase: 'x' });
   t.match(faultsOf({ env, credentialsDirectory: folder }), [/^digest_kye: .*did you mean digest_key\?$/]);
+});
+
+await t.test('the facts of systemd are those of this process', async (t) => {
+  t.equal(systemdFacts({}), null);
+  t.equal(systemdFacts({ WATCHDOG_USEC: '30000000' }), null, 'nobody listens');
+  const socket = { NOTIFY_SOCKET: '/run/systemd/notify' };
+  t.same(systemdFacts(socket), { watchdogMs: null });
+  t.same(systemdFacts({ ...socket, WATCHDOG_USEC: '30000000' }), { watchdogMs: 30_000 });
+  t.same(systemdFacts({ ...socket, WATCHDOG_USEC: '30000000', WATCHDOG_PID: '7' }, 7), {
+    watchdogMs: 30_000,
+  });
+  t.same(systemdFacts({ ...socket, WATCHDOG_USEC: '30000000', WATCHDOG_PID: '7' }, 8), { watchdogMs: null });
 });
 
 await t.test('a caller asks only for what it uses', async (t) => {

@@ -333,6 +333,7 @@ begin
   select lowest, highest into v_lowest, v_highest from jobs.id_bounds(p_ids);
   v_account_ids := array(
     select distinct j.account_id from jobs.jobs j where j.id = any (p_ids) and j.id between v_lowest and v_highest);
+  -- A job that is locked while we wait here may belong to an account that is not among these: it is left alone, as not seen yet.
   perform from credits.accounts where id = any (v_account_ids) order by id for no key update;
   v_now := clock_timestamp();
 
@@ -343,6 +344,7 @@ begin
       from unnest(p_ids, p_attempts, p_nodes, p_sessions, p_outcomes, p_classes, p_codes, p_counted, p_delays_ms, p_digests,
                   p_owed) as r (id, attempt, node, session, outcome, class, code, counted, delay_ms, digest, owed)
      where j.id = r.id and j.id = any (p_ids) and j.id between v_lowest and v_highest
+       and j.account_id = any (v_account_ids)
        and j.ended_at is null and j.attempt = r.attempt and j.node = r.node and j.session = r.session
        and r.delay_ms is not null and j.attempt < 100
        and case when r.counted then j.attempt - j.uncounted < j.attempts_max else j.uncounted < p_uncounted_max end
@@ -360,6 +362,7 @@ begin
       from unnest(p_ids, p_attempts, p_nodes, p_sessions, p_outcomes, p_codes, p_digests, p_owed)
            as r (id, attempt, node, session, outcome, code, digest, owed)
      where j.id = r.id and j.id = any (p_ids) and j.id between v_lowest and v_highest
+       and j.account_id = any (v_account_ids)
        and j.ended_at is null and j.attempt = r.attempt and j.node = r.node and j.session = r.session
     returning j.id, j.account_id, j.locked_micro, r.digest
   ), transferred as (
@@ -390,7 +393,8 @@ begin
    cross join lateral (select case
            when r.id = any (v_moved) then 'retry'
            when r.id = any (v_ended) then 'ended'
-           when j.id is null then 'unknown'
+           when j.id is null or j.ended_at is null and j.attempt = r.attempt and j.node = r.node and j.session = r.session
+             then 'unknown'
            when a.job_id is not null and a.digest is not distinct from r.digest then 'retried'
            when r.attempt < j.attempt then case when a.digest is null then 'late' else 'different' end
            when j.attempt <> r.attempt or j.node is distinct from r.node or j.session is distinct from r.session then 'stale'
@@ -488,6 +492,7 @@ begin
   select lowest, highest into v_lowest, v_highest from jobs.id_bounds(p_ids);
   v_account_ids := array(
     select distinct j.account_id from jobs.jobs j where j.id = any (p_ids) and j.id between v_lowest and v_highest);
+  -- A job that is locked while we wait here may belong to an account that is not among these: it is left alone, as not seen yet.
   perform from credits.accounts where id = any (v_account_ids) order by id for no key update;
   v_now := clock_timestamp();
 
@@ -503,6 +508,7 @@ begin
       from unnest(p_ids, p_attempts, p_nodes, p_sessions, p_completed, p_input_tokens, p_output_tokens, p_digests)
            as r (id, attempt, node, session, completed, input_tokens, output_tokens, digest)
      where j.id = r.id and j.id = any (p_ids) and j.id between v_lowest and v_highest
+       and j.account_id = any (v_account_ids)
        and j.ended_at is null and j.attempt = r.attempt and j.node = r.node and j.session = r.session
     returning j.id, j.account_id, j.state, j.locked_micro, j.charged_micro, r.digest
   ), transferred as (
@@ -529,7 +535,8 @@ begin
   return query
   select r.id,
          case
-           when j.id is null then 'unknown'
+           when j.id is null or j.ended_at is null and j.attempt = r.attempt and j.node = r.node and j.session = r.session
+             then 'unknown'
            when r.attempt < j.attempt then 'late'
            when j.attempt <> r.attempt or j.node is distinct from r.node or j.session is distinct from r.session
              then 'stale'
@@ -539,7 +546,7 @@ begin
          end,
          d
     from unnest(p_ids, p_attempts, p_nodes, p_sessions, p_digests) as r (id, attempt, node, session, digest)
-    left join (select i.id, i.attempt, i.node, i.session from jobs.jobs i
+    left join (select i.id, i.attempt, i.node, i.session, i.ended_at from jobs.jobs i
                 where i.id = any (p_ids) and i.id between v_lowest and v_highest) as j on j.id = r.id
     left join (select i.id, i.digest from credits.transfers i
                 where i.id = any (p_ids) and i.id between v_lowest and v_highest and i.phase = 1) as t on t.id = r.id

@@ -1,4 +1,4 @@
-import { connect } from 'amqplib';
+import { type Channel, type ChannelModel, connect } from 'amqplib';
 import { brokerError } from './amqp-errors.ts';
 import { cutSocket } from './amqplib-internals.ts';
 
@@ -25,4 +25,43 @@ export async function queueDepth(
   } catch (error) {
     throw brokerError(error, `counting ${queue}`);
   }
+}
+
+/**
+ * The same for many queues, one after the other on a connection that is there. A queue that does not exist is left out: its
+ * question closes the channel, and the next one opens another. Rejects with StoreError when the connection goes.
+ */
+export async function countMessages(
+  model: ChannelModel,
+  queues: readonly string[],
+): Promise<ReadonlyMap<string, number>> {
+  const depths = new Map<string, number>();
+  let channel: Channel | null = null;
+  try {
+    for (const queue of queues) {
+      channel ??= await quietChannel(model);
+      const { messageCount } = await channel.checkQueue(queue).catch((error: unknown) => {
+        if (!isRefused(error)) throw error;
+        channel = null;
+        return { messageCount: null };
+      });
+      if (messageCount !== null) depths.set(queue, messageCount);
+    }
+    await channel?.close();
+    return depths;
+  } catch (error) {
+    throw brokerError(error, 'counting messages');
+  }
+}
+
+/** A refusal closes the channel; it also rejects the call, which is where it is handled. */
+async function quietChannel(model: ChannelModel): Promise<Channel> {
+  const channel = await model.createChannel();
+  channel.on('error', () => {});
+  return channel;
+}
+
+/** The broker refused the question itself. */
+function isRefused(error: unknown): boolean {
+  return brokerError(error, 'counting messages').code === 'TG_STORE_REJECTED';
 }

@@ -18,6 +18,7 @@ import {
 } from '../contracts/names.ts';
 import { StoreError } from '../errors.ts';
 import { brokerError } from './amqp-errors.ts';
+import { countMessages } from './queue-depth.ts';
 
 /** Bounds that become queue arguments: a queue that exists with others is refused, so changing one means a new queue. */
 export type QueueBounds = Pick<
@@ -230,6 +231,16 @@ export class Topology {
   /** A publisher's own reply queue, deleted by the broker when unused for `unusedMs`. Idempotent; rejects as `declareCore`. */
   declareReplyQueue(queue: string, unusedMs: number): Promise<void> {
     return this.#declare(`reply ${queue}`, replyDeclarations(queue, unusedMs));
+  }
+
+  /**
+   * How many messages wait in each of these queues, those in a consumer's hands not counted. A queue that does not exist is left
+   * out. Rejects with StoreError while not connected.
+   */
+  async depths(queues: readonly string[]): Promise<ReadonlyMap<string, number>> {
+    const model = this.#model;
+    if (model === null) throw new StoreError('rabbitmq', 'counting messages: not connected');
+    return this.#limit(() => countMessages(model, queues));
   }
 
   #declare(group: string, declarations: readonly Declaration[]): Promise<void> {

@@ -10,8 +10,10 @@ const IDLE_PARTS: Parameters<typeof exposeGauges>[2] = {
   pools: { slots: new Map(), intakes: [] },
   budget: { bytes: 0 },
   replier: { pending: 0 },
-  sweeps: { openAttempts: 0 },
   maintenance: { isOwner: false, lastSuccessMs: new Map() },
+  sweeps: { openAttempts: 0, overdueMs: 0 },
+  backlog: { queues: new Map(), waiting: [] },
+  watch: { isReady: false, stillMs: new Map() },
 };
 const IDLE_STORES: WatchedStores = {
   dispatcherDb: { dependency: { name: 'postgres', isUp: false, detail: '' } },

@@ -6,12 +6,13 @@ import type { Log } from '../ops/types.ts';
  * its signal, and what it then still starts is stopped. Rejects with what `start` rejected with, unless it was told to end.
  */
 export async function runService(
-  start: (signal: AbortSignal) => Promise<{ stop(): Promise<void> }>,
+  start: (signal: AbortSignal) => Promise<{ stop(): Promise<void>; left?(): object }>,
   log: Log,
 ): Promise<void> {
   const stopping = new AbortController();
   const failed = new AbortController();
-  const starting = start(stopping.signal);
+  let started: { left?(): object } | null = null;
+  const starting = start(stopping.signal).then((service) => (started = service));
   starting.catch(() => failed.abort());
   let isTold = false;
   const stop = async (): Promise<void> => {
@@ -20,6 +21,6 @@ export async function runService(
     const service = await starting.catch(() => null);
     await service?.stop();
   };
-  await runUntilSignal(stop, log, { signal: failed.signal });
+  await runUntilSignal(stop, log, { signal: failed.signal, left: () => started?.left?.() ?? {} });
   if (!isTold) await starting;
 }

@@ -24,11 +24,16 @@ export function serveCommand(): Command {
       output.result(shown, lines.join('\n'));
       return;
     }
-    const [{ runDaemon }, { createLog }, { runService }] = await Promise.all([
+    const [{ systemdFacts }, { runDaemon }, { Systemd }, { createLog }, { runService }] = await Promise.all([
+      import('../config.ts'),
       import('../main.ts'),
+      import('../ops/service-manager.ts'),
       import('../ops/log.ts'),
       import('./run-service.ts'),
     ]);
-    await runService((signal) => runDaemon(config, { signal }), createLog(config.log));
+    const log = createLog(config.log);
+    const facts = systemdFacts();
+    const manager = facts === null ? null : new Systemd(facts.watchdogMs, log);
+    await runService((signal) => runDaemon(config, { signal, log, manager }), log);
   });
 }

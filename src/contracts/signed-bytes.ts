@@ -80,3 +80,15 @@ export function helloBytes(hello: Pick<FleetMessage, 'node' | 'session' | 'slots
     ...hello.pools.map(short),
   ]);
 }
+
+/** Bytes of an Ed25519 signature. */
+const SIGNATURE_BYTES = 64;
+
+/**
+ * The bytes of a signature as it travels, or null unless it is the one base64 text of 64 bytes: Node reads others, too, and then two
+ * different messages would carry the same proof.
+ */
+export function signatureBytes(text: string): Buffer | null {
+  const bytes = Buffer.from(text, 'base64');
+  return bytes.length === SIGNATURE_BYTES && bytes.toString('base64') === text ? bytes : null;
+}

@@ -175,7 +175,9 @@ export function identifySender(
   if (!delivery.userId.startsWith(prefix)) return no(dead('TG_SENDER_UNKNOWN', 'user_id'));
   const publisher = directory.publisher(delivery.userId.slice(prefix.length));
   if (!publisher) return no(dead('TG_SENDER_UNKNOWN', 'user_id', 'unknown'));
-  if (delivery.replyTo !== null && !isOwnReplyQueue(delivery.replyTo, delivery.userId)) {
+  const { replyTo, userId } = delivery;
+  // A name with a zero byte could be a queue's, but PostgreSQL could not keep it until the answer goes out.
+  if (replyTo !== null && (!isOwnReplyQueue(replyTo, userId) || replyTo.includes('\0'))) {
     return no(dead('TG_REPLY_TO_FOREIGN', 'reply_to'));
   }
   return { ok: true, value: publisher };

@@ -179,7 +179,8 @@ export class CancelIntake implements Service {
   }
 }
 
-function readCancel(
+/** Decides what a cancellation is: first who sent it and whether it sends too much, then the bytes, then the account. No I/O. The first fault wins and names its field. */
+export function readCancel(
   delivery: Delivery,
   { directory, limits }: Pick<CancelIntakeDeps, 'directory' | 'limits'>,
 ): Read {

@@ -114,18 +114,21 @@ export class FailureOwner {
     return decided;
   }
 
-  #strike({ node, session, jobId, failure }: FailedAttempt): void {
-    const { strike } = judge(failure);
-    if (strike === null) return;
-    if (strike === 'lost') {
-      const key = `${node}#${session}`;
-      if (this.#lostSessions.has(key)) return;
-      this.#lostSessions.add(key);
-      const [oldest] = this.#lostSessions;
-      if (this.#lostSessions.size > LOST_SESSIONS_MAX && oldest !== undefined)
-        this.#lostSessions.delete(oldest);
-    }
-    this.#deps.health.strike(node, strike, jobId);
+  /** A session was given up: that counts once against its node, whether or not it had a job. */
+  noteLost(session: Pick<AttemptName, 'node' | 'session'>, jobId: string | null = null): void {
+    const key = `${session.node}#${session.session}`;
+    if (this.#lostSessions.has(key)) return;
+    this.#lostSessions.add(key);
+    const [oldest] = this.#lostSessions;
+    if (this.#lostSessions.size > LOST_SESSIONS_MAX && oldest !== undefined)
+      this.#lostSessions.delete(oldest);
+    this.#deps.health.strike(session.node, 'lost', jobId);
+  }
+
+  #strike(failed: FailedAttempt): void {
+    const { strike } = judge(failed.failure);
+    if (strike === 'lost') this.noteLost(failed, failed.jobId);
+    else if (strike !== null) this.#deps.health.strike(failed.node, strike, failed.jobId);
   }
 
   /** Sets the alarms of those that go on. */

@@ -40,6 +40,8 @@ export class Pools implements Service {
   #isLooking = false;
   #mustLookAgain = false;
   #isRunning = false;
+  /** Monotonic time at which the last look ended, also one that found a server away. */
+  #lookedMs = 0;
 
   constructor(deps: PoolsDeps) {
     this.#deps = deps;
@@ -67,9 +69,15 @@ export class Pools implements Service {
     return { pool, priority, forMs: agoMs, isHere: false };
   }
 
+  /** Milliseconds since the last look ended; 0 while nobody looks. */
+  stillMs(): number {
+    return this.#isRunning ? this.#deps.clock.monotonicMs() - this.#lookedMs : 0;
+  }
+
   async start(): Promise<void> {
     const { directory, slots, bounds } = this.#deps;
     this.#isRunning = true;
+    this.#lookedMs = this.#deps.clock.monotonicMs();
     await this.#addNew();
     this.#endSubscriptions = [
       directory.onChange(() => void this.#look()),
@@ -121,6 +129,7 @@ export class Pools implements Service {
       if (!(error instanceof StoreError)) throw error;
       this.#deps.log.debug({ reason: error.message }, 'pools wait for a server');
     }
+    this.#lookedMs = this.#deps.clock.monotonicMs();
   }
 
   /** A pool's queues are declared before anything consumes them, and stay when its model is retired: jobs may wait there. */

@@ -10,6 +10,8 @@ export class StageRunner {
   readonly #metrics: Metrics;
   readonly #bounds: Pick<Config['line'], 'stageRetryMs' | 'stageRetryDelayMsMax'>;
   #isStopping = false;
+  /** The calls under way, each with the monotonic time of its newest try. */
+  readonly #open = new Set<{ triedMs: number }>();
 
   constructor(
     clock: Clock,
@@ -30,6 +32,12 @@ export class StageRunner {
     }, ms).unref();
   }
 
+  /** How long the oldest try under way has been without an answer, in milliseconds; every failure begins a new try. */
+  stillMs(): number {
+    const nowMs = this.#clock.monotonicMs();
+    return Math.max(0, ...[...this.#open].map(({ triedMs }) => nowMs - triedMs));
+  }
+
   /**
    * One call of `stage` for `jobs` jobs. `isWanted` says whether anyone still waits (a delivery whose channel is gone comes
    * again anyway). Throws the last StoreError when patience
@@ -43,19 +51,22 @@ export class StageRunner {
     forMs = this.#bounds.stageRetryMs,
   ): Promise<T> {
     const startMs = this.#clock.monotonicMs();
+    const open = { triedMs: startMs };
+    this.#open.add(open);
     const answer = await persist(call, {
       clock: this.#clock,
       forMs,
       delayMsMax: this.#bounds.stageRetryDelayMsMax,
       isWanted: () => !this.#isStopping && isWanted(),
       onFailure: (error) => {
+        open.triedMs = this.#clock.monotonicMs();
         this.#metrics.stageFailed(stage);
         this.#log.warn(
           { stage, jobs, code: error.code, store: error.store, reason: error.message },
           'stage waits',
         );
       },
-    });
+    }).finally(() => this.#open.delete(open));
     this.#metrics.stage(stage, jobs, this.#clock.monotonicMs() - startMs);
     return answer;
   }

@@ -48,6 +48,10 @@ export class Sweeps implements Service {
   #openAttemptsSeen = 0;
   /** Monotonic time since which this coordinator has heard workers and their results without a break. */
   #hearingSinceMs: number | null = null;
+  /** How far the open job with the oldest deadline was past it, as of the last walk. */
+  #overdueMs = 0;
+  /** Monotonic time at which a step of a sweep or a page of a walk last ended. */
+  #movedMs = 0;
   /** The leases came back for the warming that goes on now. */
   #isRebuilt = false;
 
@@ -56,6 +60,7 @@ export class Sweeps implements Service {
   }
 
   async start(): Promise<void> {
+    this.#movedMs = this.#deps.clock.monotonicMs();
     this.#timer = setInterval(() => this.#tick(), this.#deps.bounds.everyMs);
   }
 
@@ -68,6 +73,16 @@ export class Sweeps implements Service {
   /** Locked jobs, as of the last walk. */
   get openAttempts(): number {
     return this.#openAttemptsSeen;
+  }
+
+  /** How far the most overdue open job is past its deadline, in milliseconds, as of the last walk; 0 if none is. */
+  get overdueMs(): number {
+    return this.#overdueMs;
+  }
+
+  /** Milliseconds since a step ended, also one that found a server away; 0 while nothing is swept. */
+  stillMs(): number {
+    return this.#timer === null ? 0 : this.#deps.clock.monotonicMs() - this.#movedMs;
   }
 
   /** Runs every sweep once; for tests and for the end of a drain. */
@@ -101,6 +116,7 @@ export class Sweeps implements Service {
       if (!(error instanceof StoreError)) throw error;
       this.#deps.log.debug({ sweep: name, reason: error.message }, 'sweep put off');
     }
+    this.#movedMs = this.#deps.clock.monotonicMs();
   }
 
   /** Redis warms because it is new or was emptied: once, the leases of running attempts come back from PostgreSQL. */
@@ -141,7 +157,10 @@ export class Sweeps implements Service {
     }
     this.#openAttemptsSeen = open;
     for (const key of this.#missingSince.keys()) if (!missing.has(key)) this.#missingSince.delete(key);
-    for (const { node, session } of lost) await registry.forget(node, session);
+    for (const { node, session } of lost) {
+      this.#deps.failures.noteLost({ node, session });
+      await registry.forget(node, session);
+    }
   }
 
   /**
@@ -225,6 +244,9 @@ export class Sweeps implements Service {
     const { ledger, bounds } = this.#deps;
     for (let after: string | null = null; ; ) {
       const page: readonly OpenAttempt[] = await ledger.openAttempts(after, bounds.batchJobsMax);
+      // Pages come in the order of deadlines.
+      if (after === null) this.#overdueMs = Math.max(0, -(page[0]?.deadlineInMs ?? 0));
+      this.#movedMs = this.#deps.clock.monotonicMs();
       if (page.length > 0) yield page;
       after = page.at(-1)?.jobId ?? null;
       if (page.length < bounds.batchJobsMax) return;

@@ -5,7 +5,7 @@ import type { Config } from '../config-schema.ts';
 import { nodeUser } from '../contracts/names.ts';
 import { parserOf } from '../contracts/parse.ts';
 import { ResultMessage } from '../contracts/result.ts';
-import { flushBytes, resultDigest } from '../contracts/signed-bytes.ts';
+import { flushBytes, resultDigest, signatureBytes } from '../contracts/signed-bytes.ts';
 import { type Refusal, refusal } from '../errors.ts';
 import type { Directory, Node } from '../network/types.ts';
 
@@ -97,6 +97,9 @@ function inconsistency(result: ResultMessage): string | null {
   if ((result.output !== null) !== isCompleted) return 'output';
   if ((result.error === null) !== isCompleted) return 'error';
   if (result.tokens && result.tokens.ends.length !== result.tokens.at_ms.length) return 'tokens';
+  // Half a surrogate pair becomes U+FFFD in the bytes of the digest: two texts would have one proof.
+  if (result.output?.text.isWellFormed() === false) return 'output.text';
+  if (result.error?.code.isWellFormed() === false) return 'error.code';
   return null;
 }
 
@@ -111,7 +114,8 @@ async function checkNode(verified: VerifiedResult, priceMicro: bigint, deps: Ver
     type: 'spki',
   });
   const bytes = flushBytes(result.node, result.session, result.flush.digests);
-  const isGood = await verifyAsync(key, bytes, Buffer.from(result.flush.signature, 'base64'));
+  const signature = signatureBytes(result.flush.signature);
+  const isGood = signature !== null && (await verifyAsync(key, bytes, signature));
   if (!isGood) return no(delivery, refusal('TG_RESULT_SIGNATURE', 'flush.signature'), result.job);
   return { ok: true, value: verified };
 }

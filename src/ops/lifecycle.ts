@@ -7,6 +7,9 @@ export interface NamedService {
   readonly service: Service;
 }
 
+/** What those get that were told to stop only after the deadline, all together, in milliseconds: most need no time. */
+const LAST_STOPS_MS = 500;
+
 /** Exit status after a second signal or a stop that did not end in time. */
 const EXIT_HARD = 1;
 /** Exit status after an error nobody caught. Source: sysexits.h, EX_SOFTWARE. */
@@ -28,6 +31,8 @@ export class Lifecycle implements Service {
   readonly #begun: NamedService[] = [];
   #starting: Promise<void> | null = null;
   #stopping: Promise<void> | null = null;
+  /** Told to stop and not stopped yet. */
+  readonly #left = new Set<string>();
 
   /** `stopMsMax`: milliseconds that all stops together may take. */
   constructor(services: readonly NamedService[], log: Log, stopMsMax: number) {
@@ -43,6 +48,11 @@ export class Lifecycle implements Service {
   /** Resolves when all have stopped. Rejects with the names of those that have not when the time is up, or that failed to. */
   stop(): Promise<void> {
     return (this.#stopping ??= this.#stop());
+  }
+
+  /** Names of the services that were told to stop and have not stopped, or not cleanly. */
+  get left(): readonly string[] {
+    return [...this.#left];
   }
 
   async #start(): Promise<void> {
@@ -61,24 +71,36 @@ export class Lifecycle implements Service {
   }
 
   async #stop(): Promise<void> {
-    const left = new Set<string>();
+    const left = this.#left;
     const timer = new AbortController();
     const deadline = delay(this.#stopMsMax, 'late' as const, { signal: timer.signal });
     deadline.catch(() => undefined);
+    const stops: Promise<unknown>[] = [];
     let isLate = false;
     for (const { name, service } of this.#begun.toReversed()) {
       left.add(name);
-      // After the deadline each is still told to stop, and no longer awaited.
+      // After the deadline each is still told to stop, and no longer awaited one by one.
       const stopped = service.stop().then(
         () => left.delete(name),
         (error: unknown) => this.#log.error({ service: name, error }, 'a service did not stop cleanly'),
       );
+      stops.push(stopped);
       isLate ||= (await Promise.race([stopped, isLate ? 'late' : deadline])) === 'late';
     }
     timer.abort();
+    if (isLate) await withinMs(LAST_STOPS_MS, Promise.all(stops));
     if (left.size > 0)
       throw new Error(`not cleanly stopped within ${this.#stopMsMax} ms: ${[...left].join(', ')}`);
   }
+}
+
+/** Waits for `work`, or for `ms` milliseconds if that is less. */
+async function withinMs(ms: number, work: Promise<unknown>): Promise<void> {
+  const timer = new AbortController();
+  const late = delay(ms, undefined, { signal: timer.signal });
+  late.catch(() => undefined);
+  await Promise.race([work, late]);
+  timer.abort();
 }
 
 /** What `runUntilSignal` needs of the process; tests hand in their own. */
@@ -90,20 +112,20 @@ export interface ProcessEvents {
 
 /**
  * Ends with `onStop` on the first SIGTERM or SIGINT, or when `signal` aborts, and resolves once that has resolved. A second
- * signal, or an `onStop` that rejects, exits 1. An error that nobody caught is logged and exits 70 at once: the state of the
+ * signal, or an `onStop` that rejects, exits 1 and logs what `left` says is in hand. An error that nobody caught is logged and exits 70 at once: the state of the
  * process is unknown then, and a restart finds everything by the same ids.
  */
 export async function runUntilSignal(
   onStop: () => Promise<void>,
   log: Log,
-  options: { signal?: AbortSignal; events?: ProcessEvents } = {},
+  options: { signal?: AbortSignal; events?: ProcessEvents; left?: () => object } = {},
 ): Promise<void> {
   const events = options.events ?? process;
   const { promise: asked, resolve: ask } = Promise.withResolvers<string>();
   let isAsked = false;
   const onSignal = (name: string) => () => {
     if (isAsked) {
-      log.error({ signal: name }, 'second signal, not waiting any longer');
+      log.error({ signal: name, ...options.left?.() }, 'second signal, not waiting any longer');
       events.exit(EXIT_HARD);
     }
     isAsked = true;
@@ -126,7 +148,7 @@ export async function runUntilSignal(
     log.info({ reason: await asked }, 'stopping');
     await onStop();
   } catch (error) {
-    log.error({ error }, 'did not stop cleanly');
+    log.error({ error, ...options.left?.() }, 'did not stop cleanly');
     events.exit(EXIT_HARD);
   } finally {
     for (const [event, listener] of listeners) events.off(event, listener);

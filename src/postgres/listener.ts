@@ -1,3 +1,5 @@
+import { Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
 import type { Log } from '../ops/types.ts';
 import type { DatabaseOptions } from './database.ts';
@@ -17,6 +19,8 @@ export class Listener {
   readonly #heard: () => void;
   readonly #log: Log;
   #client: Client | null = null;
+  /** The live client's own, which outlives a goodbye that nobody answers. */
+  #socket: Socket | null = null;
   #timer: NodeJS.Timeout | null = null;
   #pauseMs = RECONNECT_PAUSE_MS_MIN;
   #isStopped = true;
@@ -34,19 +38,31 @@ export class Listener {
     void this.#connect();
   }
 
+  /** A server that does not answer the goodbye gets no more time for it than for a connection. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
     const client = this.#client;
+    const socket = this.#socket;
     this.#client = null;
-    await client?.end().catch(() => undefined);
+    this.#socket = null;
+    if (client === null) return;
+    const timer = new AbortController();
+    const tooLong = delay(this.#options.connectTimeoutMs, undefined, { signal: timer.signal });
+    await Promise.race([client.end(), tooLong]).catch(() => undefined);
+    timer.abort();
+    tooLong.catch(() => undefined);
+    socket?.destroy();
   }
 
   async #connect(): Promise<void> {
+    const socket = new Socket();
+    this.#socket = socket;
     const client = new Client({
       connectionString: this.#options.url,
       connectionTimeoutMillis: this.#options.connectTimeoutMs,
       keepAlive: true,
+      stream: () => socket,
       application_name: 'tollgate-listen',
     });
     this.#client = client;

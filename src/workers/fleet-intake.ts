@@ -3,7 +3,7 @@ import type { Delivery } from '../broker/types.ts';
 import { FleetMessage } from '../contracts/fleet.ts';
 import { nodeUser } from '../contracts/names.ts';
 import { parserOf } from '../contracts/parse.ts';
-import { helloBytes } from '../contracts/signed-bytes.ts';
+import { helloBytes, signatureBytes } from '../contracts/signed-bytes.ts';
 import { type Refusal, refusal, StoreError } from '../errors.ts';
 import type { Metrics } from '../ops/types.ts';
 import type { FleetRegistry } from './types.ts';
@@ -156,8 +156,8 @@ export class FleetIntake {
 }
 
 function isSigned(hello: FleetMessage, publicKey: Buffer): boolean {
-  if (hello.signature === null) return false;
-  return verify(null, helloBytes(hello), ed25519Key(publicKey), Buffer.from(hello.signature, 'base64'));
+  const signature = signatureBytes(hello.signature ?? '');
+  return signature !== null && verify(null, helloBytes(hello), ed25519Key(publicKey), signature);
 }
 
 function ed25519Key(raw: Buffer): KeyObject {

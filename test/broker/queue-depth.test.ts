@@ -24,3 +24,25 @@ await t.test('a broker that is away is a store that is unavailable', async (t) =
   const away = { url: 'amqp://guest:guest@127.0.0.1:1/', connectTimeoutMs: CONNECT_TIMEOUT_MS };
   await t.rejects(queueDepth(away, 'waiting'), StoreError);
 });
+
+await t.test('many queues are counted at once, without those that do not exist', async (t) => {
+  const room = await brokerRoom(t);
+  const broker = await room.open();
+  await broker.topology.declareCore();
+  for (const text of ['a', 'b']) room.admin.sendToQueue('dead', Buffer.from(text), { persistent: true });
+  const queues = ['results', 'no such queue', 'dead', 'nor this one'];
+  const counted = await until(async () => {
+    const depths = await broker.topology.depths(queues);
+    return depths.get('dead') === 2 ? depths : null;
+  }, 'two messages to wait');
+  t.same(
+    [...counted],
+    [
+      ['results', 0],
+      ['dead', 2],
+    ],
+  );
+  t.ok(broker.isUp, 'and a question about none of them harms nobody');
+  await broker.stop();
+  await t.rejects(broker.topology.depths(['dead']), StoreError);
+});

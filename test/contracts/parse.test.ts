@@ -3,7 +3,13 @@ import t from 'tap';
 import { DispatchMessage } from '../../src/contracts/dispatch.ts';
 import { FleetMessage } from '../../src/contracts/fleet.ts';
 import { ChatInput, JobMessage } from '../../src/contracts/job.ts';
-import { BODY_BYTES_MAX, BODY_DEPTH_MAX, checkerOf, parserOf } from '../../src/contracts/parse.ts';
+import {
+  BODY_BYTES_MAX,
+  BODY_DEPTH_MAX,
+  checkerOf,
+  type Parsed,
+  parserOf,
+} from '../../src/contracts/parse.ts';
 import { ResultMessage } from '../../src/contracts/result.ts';
 
 const parseJob = parserOf(JobMessage);
@@ -145,6 +151,45 @@ await t.test('a value checked on its own is named below where it stands', async 
   t.equal(inputFault({ messages: [{ role: 'user' }] }), 'input.messages.0.content');
   t.equal(inputFault({ ...job.input, tools: [] }), 'input.tools');
   t.equal(inputFault('text'), 'input');
+});
+
+const inputOf = (body: Buffer) => checkInput(JSON.parse(body.toString()));
+const many = (text: string) => Array.from({ length: 240_000 }, () => text).join();
+
+await t.test('of a large body full of faults the first is named', (t) => {
+  const parseResult = parserOf(ResultMessage);
+  const full = Array.from({ length: 1_001 }, () => ({ role: 'user', content: '' }));
+  const cases: [string, string, (body: Buffer) => Parsed<unknown>][] = [
+    [`{"v":1,"tokens":{"ends":[${many('1')}],"at_ms":[${many('1')}]}}`, 'job', parseResult],
+    [`{"a":"\\u0061","b":[${many('0')}]}`, 'a', parseJob],
+    [`{"messages":[${many('0')}]}`, 'input.messages.0', inputOf],
+    [JSON.stringify({ messages: full }), 'input.messages', inputOf],
+  ];
+  for (const [text, field, parse] of cases) {
+    const body = Buffer.from(text);
+    const parsed = parse(body);
+    t.match(parsed, { ok: false, fault: { field } });
+  }
+  const lease = { job: job.id, attempt: 1 };
+  const leases = [...Array.from({ length: 2_000 }, () => lease), { ...lease, attempt: 0 }];
+  const heartbeat = {
+    v: 1,
+    kind: 'heartbeat',
+    node: 'n1',
+    session: 1,
+    seq: 1,
+    slots_total: 1,
+    slots_in_use: 0,
+    pools: ['tiny'],
+    warm_models: [],
+    config_version: 0,
+    gpu: null,
+    leases,
+    signature: null,
+  };
+  const far = parserOf(FleetMessage)(bytes(heartbeat));
+  t.match(far, { ok: false, fault: { code: 'TG_MESSAGE_INVALID', field: 'body' } }, 'far behind the first');
+  t.end();
 });
 
 await t.test('no bytes make a parser throw', async (t) => {

@@ -3,7 +3,7 @@ import * as fc from 'fast-check';
 import t from 'tap';
 import { parserOf } from '../../src/contracts/parse.ts';
 import { ResultMessage } from '../../src/contracts/result.ts';
-import { flushBytes, helloBytes, resultDigest } from '../../src/contracts/signed-bytes.ts';
+import { flushBytes, helloBytes, resultDigest, signatureBytes } from '../../src/contracts/signed-bytes.ts';
 
 type Hello = Parameters<typeof helloBytes>[0];
 type Unsigned = Omit<ResultMessage, 'digest' | 'flush'>;
@@ -131,4 +131,21 @@ await t.test('a signature over a flush holds for these digests in this order onl
   t.notOk(verify(null, flushBytes('node-7', 5, digests.toReversed()), publicKey, signature));
   t.notOk(verify(null, flushBytes('node-7', 6, digests), publicKey, signature));
   t.notOk(verify(null, flushBytes('node-8', 5, digests), publicKey, signature));
+});
+
+await t.test('a signature has one text', (t) => {
+  const bytes = Buffer.alloc(64, 7);
+  const text = bytes.toString('base64');
+  t.same(signatureBytes(text), bytes);
+  const others = [
+    text.replace('w==', 'x=='),
+    text.slice(0, -2),
+    `${text}\n`,
+    text.replaceAll('+', '-'),
+    `${text}AAAA`,
+    '',
+  ];
+  for (const other of others.filter((one) => one !== text))
+    t.equal(signatureBytes(other), null, other.slice(-8));
+  t.end();
 });

@@ -177,6 +177,14 @@ const FAULTS: [
     'reply_to',
   ],
   [
+    'an own reply_to that PostgreSQL cannot keep',
+    jobMessage(),
+    { replyTo: 'reply.p-web.\0' },
+    'out',
+    'TG_REPLY_TO_FOREIGN',
+    'reply_to',
+  ],
+  [
     'a dead letter of a client',
     jobMessage(),
     { deathReason: 'expired' },

@@ -86,6 +86,15 @@ function malformed(worker: HandWorker): BadResult[] {
       ...good,
       tokens: { ends: [1, 2], at_ms: [1] },
     })),
+    {
+      name: 'half a surrogate pair, which has the digest of U+FFFD',
+      code: 'TG_RESULT_INVALID',
+      field: 'output.text',
+      make: (dispatch) => {
+        const good = worker.result(dispatch, { output: { text: '\ufffd', finish_reason: 'stop' } });
+        return { ...good, output: { text: '\ud800', finish_reason: 'stop' } };
+      },
+    },
   ];
 }
 

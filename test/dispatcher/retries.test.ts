@@ -152,7 +152,7 @@ await t.test('what a node did wrong is held against it, once, and not what nobod
   for (const job of jobs) await tollgate.send(job);
   for (const job of jobs) await attempt(workers, job.id, 1);
   for (const [worker, code] of codes)
-    for (const held of [...worker.held]) await worker.finish(held, failure(code));
+    for (const held of worker.held.slice()) await worker.finish(held, failure(code));
   lost.fallSilent();
   const strikes = async () =>
     tollgate.books.sql<{ node: string; kind: string; strikes: number }>(

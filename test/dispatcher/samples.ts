@@ -111,7 +111,7 @@ const small: ModelVersion = {
 };
 
 /** An account without limits of its own. */
-const NO_OWN_LIMITS = { jobsPerSecond: null, burstJobs: null, openLocksMax: null, queuedMax: null };
+export const NO_OWN_LIMITS = { jobsPerSecond: null, burstJobs: null, openLocksMax: null, queuedMax: null };
 
 /** Nothing is ever too much. */
 export const NO_LIMITS = {

@@ -8,6 +8,10 @@ import { until } from '../support/until.ts';
 
 const kindsOf = (answers: readonly LockAnswer[]) => answers.map((answer) => answer.kind);
 
+/** Sessions of this database that wait for a row. */
+const WAITING_HERE = `
+  select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`;
+
 await t.test('two coordinators', async (t) => {
   const ledger = await testLedger(t);
   const other = new CreditLocksPg(ledgerConfig, quietLog, ledger.admin);
@@ -106,6 +110,37 @@ await t.test('a result is settled once', async (t) => {
     t.match(await settling, [{ kind: 'late', state: 'locked' }]);
     t.match(await ledger.accounts.show('acme'), { heldMicro: 3_000n });
   });
+
+  await t.test(
+    'not before its lock, though that commits while the batch waits for another account',
+    async (t) => {
+      const other = new CreditLocksPg(ledgerConfig, quietLog, ledger.admin);
+      const accountId = await ledger.accounts.create('early');
+      await ledger.accounts.topUp(newUuidV7(), 'early', 10_000n);
+      const calls = [
+        (jobs: LockRequest[]) => ledger.settlements.settleBatch(jobs.map((job) => ledger.settleRequest(job))),
+        (jobs: LockRequest[]) => ledger.attempts.giveUpBatch(jobs.map((job) => ledger.giveUpRequest(job))),
+      ];
+      for (const [n, call] of calls.entries()) {
+        const [asked, early] = [ledger.lockRequest(), ledger.lockRequest({ accountId })];
+        await ledger.locks.lockBatch([asked]);
+        await ledger.sql('begin');
+        await ledger.sql('select credits.lock_accounts(array[$1::integer])', [ledger.accountId]);
+        const answers = call([asked, early]);
+        // In a transaction the view would stay as it was first seen.
+        const waiting = () =>
+          ledger.sql('select pg_stat_clear_snapshot()').then(() => ledger.sql(WAITING_HERE));
+        await until(async () => (await waiting()).length > 0, 'the call to wait for the account');
+        await other.lockBatch([early]);
+        await ledger.sql('commit');
+        t.equal((await answers)[1]?.kind, 'unknown');
+        t.match(await ledger.accounts.show('early'), {
+          heldMicro: 3_000n * BigInt(n + 1),
+          capturedMicro: 0n,
+        });
+      }
+    },
+  );
 
   await t.test('and its end by the other way finds it settled, or the result comes late', async (t) => {
     const requests = Array.from({ length: 30 }, () => ledger.lockRequest());

@@ -1,221 +1,151 @@
-import { createHash } from 'node:crypto';
 import * as fc from 'fast-check';
 import t from 'tap';
 import { newUuidV7 } from '../../src/ids.ts';
-import type { LockRequest, SettleRequest } from '../../src/ledger/types.ts';
-import { type TestLedger, testLedger } from '../support/ledger.ts';
+import { Models } from '../../src/network/models.ts';
+import { Database } from '../../src/postgres/database.ts';
+import { databaseOptions, quietLog, type TestLedger, testLedger } from '../support/ledger.ts';
+import { type LedgerRun, ledgerCommands, type ModelRun } from './commands.ts';
+import type { LedgerModel, ModelPrice } from './model.ts';
+import { TOKENS_MAX } from './model.ts';
+import { type Coordinator, coordinatorOn, type Scene, type Versions } from './operations.ts';
 
 /**
- * The ledger against a model of ten lines: random locks, results, ends, sweeps, top-ups and replays on two accounts. After
- * every step the counters are the model's, free + held + captured is what was credited, and the transfers add up to them.
+ * The ledger against the model of `model.ts`: random calls of two coordinators on three accounts that run short all the time, some of
+ * them at the same moment; after each, every counter, row and transfer is compared. A failure prints its seed and the shortest sequence that
+ * fails: `TOLLGATE_TEST_SEED=<seed>` runs it again, `TOLLGATE_TEST_RUNS=<n>` runs more of them.
  */
-interface ModelJob {
-  readonly request: LockRequest;
-  readonly amountMicro: bigint;
-  state: 'locked' | 'refused' | 'succeeded' | 'failed';
-  settledBy: string | null;
+const RUNS = Number(process.env['TOLLGATE_TEST_RUNS'] ?? 30);
+const SEED = Number(process.env['TOLLGATE_TEST_SEED'] ?? 1);
+const COMMANDS_MAX = 60;
+/** No new sequence and no further shrinking begins after this time. */
+const TIME_MS_MAX = Math.max(60_000, RUNS * 2_000);
+/** What the accounts of a run begin with: a job sets aside 1,200 micro-credits at most, so that all run short. */
+const FIRST_CREDIT = { thin: 1_000n, lean: 4_000n, rich: 20_000n };
+const LIMITS = { inputTokensMax: TOKENS_MAX, outputTokensMax: TOKENS_MAX, timeoutMsMax: 600_000 };
+
+interface Bench {
+  readonly ledger: TestLedger;
+  readonly versions: Versions;
+  readonly prices: LedgerModel['prices'];
+  readonly coordinators: readonly [Coordinator, Coordinator];
+  runs: number;
 }
 
-interface Model {
-  readonly credited: Map<number, bigint>;
-  readonly captured: Map<number, bigint>;
-  readonly jobs: ModelJob[];
-}
-
-const NAMES = ['thin', 'lean'];
-const RUNS = 50;
-const COMMANDS_MAX = 40;
-
-const held = (model: Model, accountId: number) =>
-  model.jobs
-    .filter((job) => job.state === 'locked' && job.request.accountId === accountId)
-    .reduce((sum, job) => sum + job.amountMicro, 0n);
-
-const free = (model: Model, accountId: number) =>
-  (model.credited.get(accountId) ?? 0n) - (model.captured.get(accountId) ?? 0n) - held(model, accountId);
-
-function digestOf(tag: number, jobId: string): Buffer {
-  return createHash('sha256').update(`${tag}${jobId}`).digest();
-}
-
-type Step = (ledger: TestLedger, model: Model) => Promise<void>;
-
-function expectEqual<T>(actual: T, expected: T, what: string): void {
-  if (actual !== expected) throw new Error(`${what}: ${String(actual)}, expected ${String(expected)}`);
-}
-
-/** Locks new jobs in one batch, with some old ones mixed in. */
-function lock(sizes: readonly number[], account: number, replays: readonly number[]): Step {
-  return async (ledger, model) => {
-    const accountId = [...model.credited.keys()][account] ?? 0;
-    const fresh = sizes.map((tokens) =>
-      ledger.lockRequest({ accountId, inputTokensMax: tokens, outputTokensMax: tokens }),
-    );
-    const old = [...new Set(replays.map((i) => model.jobs.at(-1 - i)))].filter((job) => job !== undefined);
-    const answers = await ledger.locks.lockBatch([...old.map((job) => job.request), ...fresh]);
-    for (const [i, job] of old.entries()) {
-      const answer = answers[i];
-      expectEqual(answer?.kind === 'exists' ? answer.state : answer?.kind, job.state, 'a replayed lock');
-    }
-    for (const [i, request] of fresh.entries()) {
-      const amountMicro = BigInt(request.inputTokensMax * 3);
-      const fits = amountMicro <= free(model, accountId);
-      model.jobs.push({ request, amountMicro, state: fits ? 'locked' : 'refused', settledBy: null });
-      expectEqual(answers[old.length + i]?.kind, fits ? 'new' : 'refused', 'a new lock');
-    }
-  };
-}
-
-/** Sends a result for some job, whatever state it is in: twice the limits at most, so that the cap is met too. */
-function settle(pick: number, share: number, tag: number, isStale: boolean, completed: boolean): Step {
-  return async (ledger, model) => {
-    const job = model.jobs.at(-1 - pick);
-    if (job === undefined) return;
-    const tokens = Math.floor(job.request.inputTokensMax * share);
-    const digest = digestOf(tag, job.request.jobId);
-    const result: SettleRequest = {
-      ...ledger.settleRequest(job.request, { inputTokens: tokens, outputTokens: tokens, digest }),
-      session: job.request.session + (isStale ? 1 : 0),
-      status: completed ? 'completed' : 'failed',
-    };
-    const [answer] = await ledger.settlements.settleBatch([result]);
-    if (job.state === 'refused' || isStale) return expectEqual(answer?.kind, 'stale', 'a stale result');
-    if (job.settledBy !== null)
-      return expectEqual(
-        answer?.kind,
-        job.settledBy === digest.toString('hex') ? 'same' : 'different',
-        'a replay',
-      );
-    if (job.state !== 'locked') return expectEqual(answer?.kind, 'late', 'a late result');
-    expectEqual(answer?.kind, 'settled', 'a first result');
-    job.state = completed ? 'succeeded' : 'failed';
-    job.settledBy = digest.toString('hex');
-    const cost = BigInt(tokens * 3);
-    const charge = !completed ? 0n : cost < job.amountMicro ? cost : job.amountMicro;
-    const { accountId } = job.request;
-    model.captured.set(accountId, (model.captured.get(accountId) ?? 0n) + charge);
-  };
-}
-
-function end(pick: number): Step {
-  return async (ledger, model) => {
-    const job = model.jobs.at(-1 - pick);
-    if (job === undefined) return;
-    const [answer] = await ledger.attempts.giveUpBatch([ledger.giveUpRequest(job.request)]);
-    expectEqual(answer?.kind === 'ended', job.state === 'locked', 'an end');
-    if (job.state === 'locked') job.state = 'failed';
-  };
-}
-
-function sweep(pick: number): Step {
-  return async (ledger, model) => {
-    const job = model.jobs.at(-1 - pick);
-    if (job?.state === 'locked') {
-      await ledger.sql(`update jobs.jobs set deadline = now() - interval '1 s' where id = $1`, [
-        job.request.jobId,
-      ]);
-      job.state = 'failed';
-    }
-    expectEqual((await ledger.sweeps.sweepOverdue(10)).length <= 1, true, 'one overdue job at most');
-  };
-}
-
-function topUp(account: number, micro: number, repeats: number): Step {
-  return async (ledger, model) => {
-    const accountId = [...model.credited.keys()][account] ?? 0;
-    const id = newUuidV7();
-    for (let i = 0; i <= repeats; i++)
-      expectEqual(
-        (await ledger.accounts.topUp(id, NAMES[account] ?? '', BigInt(micro))).isNew,
-        i === 0,
-        'a top-up',
-      );
-    model.credited.set(accountId, (model.credited.get(accountId) ?? 0n) + BigInt(micro));
-  };
-}
-
-async function check(ledger: TestLedger, model: Model): Promise<void> {
-  const counters = await ledger.sql<{
-    id: number;
-    credited: string;
-    captured: string;
-    held: string;
-    booked: boolean;
-  }>(
-    `select a.id, credited_micro::text as credited, captured_micro::text as captured, held_micro::text as held,
-            a.credited_micro = coalesce(sum(x.amount_micro) filter (where x.kind = 'top_up'), 0)
-        and a.captured_micro = coalesce(sum(x.amount_micro) filter (where x.kind = 'capture'), 0)
-        and a.held_micro = coalesce(sum(x.amount_micro) filter (where x.kind = 'lock' and not exists (
-              select from credits.transfers r where r.id = x.id and r.phase = 1)), 0) as booked
-       from credits.accounts a
-       left join credits.transfers x on a.id in (x.debit_account_id, x.credit_account_id)
-      where a.id = any ($1) group by a.id`,
-    [[...model.credited.keys()]],
+/** A ledger with the models that commands use, and two coordinators with connections of their own. */
+async function bench(t: Parameters<typeof testLedger>[0]): Promise<Bench> {
+  const ledger = await testLedger(t);
+  const second = ['tollgate_dispatcher', 'tollgate_settler'].map(
+    (role) => new Database(databaseOptions(ledger.adminUrl, role), quietLog),
   );
-  for (const row of counters) {
-    expectEqual(BigInt(row.credited), model.credited.get(row.id), 'credited');
-    expectEqual(BigInt(row.captured), model.captured.get(row.id) ?? 0n, 'captured');
-    expectEqual(BigInt(row.held), held(model, row.id), 'held');
-    expectEqual(row.booked, true, 'counters = recomputation from the transfers');
-    const sum = free(model, row.id) + BigInt(row.held) + BigInt(row.captured);
-    expectEqual(sum, BigInt(row.credited), 'free + held + captured');
-    expectEqual(free(model, row.id) >= 0n, true, 'nothing is overdrawn');
-  }
+  t.after(() => Promise.all(second.map((database) => database.close())));
+  const [dispatcher = ledger.dispatcher, settler = ledger.settler] = second;
+  const models = new Models(ledger.admin);
+  const price = { inputPriceMicro: 1_000_000n, outputPriceMicro: 2_000_000n };
+  const odd = { inputPriceMicro: 333_333n, outputPriceMicro: 777_777n };
+  const retired = await models.add({ name: 'plain', ...price, ...LIMITS });
+  const versions = {
+    retired,
+    plain: await models.setPrice('plain', price),
+    odd: await models.add({ name: 'odd', ...odd, ...LIMITS }),
+    free: await models.add({ name: 'free', inputPriceMicro: null, outputPriceMicro: null, ...LIMITS }),
+  };
+  const list = new Map<number, ModelPrice>([
+    [versions.plain, { inputMicro: 1_000_000n, outputMicro: 2_000_000n, isRetired: false }],
+    [versions.retired, { inputMicro: 1_000_000n, outputMicro: 2_000_000n, isRetired: true }],
+    [versions.odd, { inputMicro: 333_333n, outputMicro: 777_777n, isRetired: false }],
+    [versions.free, { inputMicro: null, outputMicro: null, isRetired: false }],
+  ]);
+  const coordinators = [
+    coordinatorOn(ledger.dispatcher, ledger.settler),
+    coordinatorOn(dispatcher, settler),
+  ] as const;
+  return { ledger, versions, prices: list, coordinators, runs: 0 };
 }
 
-/** How far back from the newest job; beyond the first there is none, and the step does nothing. */
-const index = fc.nat({ max: 30 });
-const account = fc.nat({ max: 1 });
-const step: fc.Arbitrary<Step> = fc.oneof(
-  {
-    weight: 4,
-    arbitrary: fc
-      .tuple(
-        fc.array(fc.integer({ min: 1, max: 400 }), { minLength: 1, maxLength: 6 }),
-        account,
-        fc.array(index, { maxLength: 3 }),
-      )
-      .map((a) => lock(...a)),
-  },
-  {
-    weight: 4,
-    arbitrary: fc
-      .tuple(
-        index,
-        fc.double({ min: 0, max: 2, noNaN: true }),
-        fc.nat({ max: 1 }),
-        fc.integer({ min: 0, max: 9 }).map((n) => n === 0),
-        fc.boolean(),
-      )
-      .map((a) => settle(...a)),
-  },
-  { weight: 1, arbitrary: index.map(end) },
-  { weight: 1, arbitrary: index.map(sweep) },
-  {
-    weight: 1,
-    arbitrary: fc
-      .tuple(account, fc.integer({ min: 1, max: 5_000 }), fc.nat({ max: 2 }))
-      .map((a) => topUp(...a)),
+/** A fresh model and fresh accounts: runs share the database and see nothing of each other. */
+async function freshRun(
+  { ledger, versions, prices, coordinators }: Bench,
+  run: number,
+): Promise<{ model: ModelRun; real: LedgerRun }> {
+  // What a run that failed left behind: the sweep and the owed replies are the whole database's.
+  await ledger.sql(`update jobs.jobs set deadline = now() + interval '1 h' where state = 'locked'`);
+  await ledger.sql('update jobs.jobs set reply_owed = false where reply_owed');
+  await ledger.sql('update jobs.attempts set is_owed = false where is_owed');
+  const accounts: Scene['accounts'][number][] = [];
+  const credited = new Map<number, bigint>();
+  const topUps: LedgerModel['topUps'] = new Map();
+  for (const [word, micro] of Object.entries(FIRST_CREDIT)) {
+    const name = `${word}-${run}`;
+    const account = { id: await ledger.accounts.create(name), name };
+    const id = newUuidV7();
+    await ledger.accounts.topUp(id, name, micro);
+    accounts.push(account);
+    credited.set(account.id, micro);
+    topUps.set(id, { accountId: account.id, micro });
+  }
+  const state: LedgerModel = { prices, credited, captured: new Map(), jobs: new Map(), topUps };
+  const scene: Scene = { ledger, accounts, versions, asked: [], topUps: [] };
+  return { model: { state }, real: { ledger, scene, coordinators } };
+}
+
+/** That each sequence of commands does what the model says. `onEnd` sees the model of each run that held. */
+function ledgerProperty(made: Bench, onEnd: (state: LedgerModel, commands: number) => void) {
+  return fc.asyncProperty(ledgerCommands(COMMANDS_MAX), async (commands) => {
+    const { model, real } = await freshRun(made, made.runs++);
+    await fc.asyncModelRun(() => ({ model, real }), commands);
+    onEnd(model.state, [...commands].length);
+  });
+}
+
+const BOUNDS = { interruptAfterTimeLimit: TIME_MS_MAX };
+
+await t.test(
+  'the ledger does what its model does, whatever the order and whoever calls',
+  { timeout: 2 * TIME_MS_MAX },
+  async (t) => {
+    const made = await bench(t);
+    const met = new Set<string>();
+    let commandsRun = 0;
+    const property = ledgerProperty(made, ({ jobs }, commands) => {
+      commandsRun += commands;
+      for (const job of jobs.values())
+        met.add(job.givenUp.size > 0 ? `${job.state} after a retry` : job.state);
+    });
+    await fc.assert(property, { numRuns: RUNS, seed: SEED, ...BOUNDS });
+    t.comment(`seed ${SEED}, ${made.runs} sequences, ${commandsRun} commands`);
+    const wanted = [
+      'cancelled',
+      'expired',
+      'failed',
+      'locked',
+      'refused',
+      'succeeded',
+      'succeeded after a retry',
+    ];
+    t.same(
+      wanted.filter((state) => !met.has(state)),
+      [],
+      `met: ${[...met].toSorted().join()}`,
+    );
   },
 );
 
-await t.test('free + held + captured is constant under any order of operations', async (t) => {
-  const ledger = await testLedger(t);
-  // Two accounts with little credit, so that both run short all the time.
-  const model: Model = { credited: new Map(), captured: new Map(), jobs: [] };
-  for (const name of NAMES) model.credited.set(await ledger.accounts.create(name), 0n);
-  // One database and one model for all runs: each run goes on from where the last one stopped.
-  await fc.assert(
-    fc.asyncProperty(
-      fc.array(step, { minLength: 1, maxLength: COMMANDS_MAX, size: 'max' }),
-      async (steps) => {
-        for (const next of steps) await next(ledger, model);
-        await check(ledger, model);
-      },
-    ),
-    { numRuns: RUNS, endOnFailure: true },
-  );
-  const states = new Set(model.jobs.map((job) => job.state));
-  t.same(states, new Set(['failed', 'locked', 'refused', 'succeeded']), 'every state was met');
-  t.ok(model.jobs.length > 100, `${model.jobs.length} jobs`);
-});
+await t.test(
+  'a broken function is found, and shrunk to the call that shows it',
+  { timeout: 2 * TIME_MS_MAX },
+  async (t) => {
+    const made = await bench(t);
+    // Rounds down what must be rounded up: a fraction of a micro-credit, in a database that nobody else sees.
+    await made.ledger.sql(`
+    create or replace function credits.cost_micro(
+      p_input_tokens integer, p_output_tokens integer, p_input_price_micro bigint, p_output_price_micro bigint
+    ) returns bigint language sql immutable parallel safe
+    return (p_input_tokens * p_input_price_micro + p_output_tokens * p_output_price_micro) / 1000000`);
+    const property = ledgerProperty(made, () => undefined);
+    const result = await fc.check(property, { numRuns: 20, seed: 1, ...BOUNDS });
+    const shortest = [...(result.counterexample?.[0] ?? [])].map(String);
+    t.ok(result.failed);
+    t.equal(shortest.length, 1, shortest.join(' then '));
+    t.match(shortest[0], /"kind":"odd"/);
+  },
+);

@@ -199,3 +199,19 @@ await t.test('listen', async (t) => {
     t.equal(rows.length, 0);
   });
 });
+
+await t.test('a listener whose server fell silent stops all the same', async (t) => {
+  const url = new URL(await migratedDatabase(t));
+  const proxy = await silencableProxy(t, url);
+  const address = Object.assign(new URL(url), { host: `127.0.0.1:${proxy.port}` });
+  const db = new Database({ ...databaseOptions(address.href, null, 2), connectTimeoutMs: 200 }, quietLog);
+  t.teardown(() => db.close());
+  let heard = 0;
+  const unlisten = db.listen('listen_directory', () => {
+    heard++;
+  });
+  await until(() => heard === 1, 'the first LISTEN');
+  proxy.silence();
+  await unlisten();
+  proxy.speak();
+});
