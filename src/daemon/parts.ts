@@ -27,6 +27,7 @@ import { RedisFleetRegistry } from '../workers/registry.ts';
 import { RedisSlotLeases } from '../workers/slot-leases.ts';
 import { RedisSuspectCounts } from '../workers/suspect-counts.ts';
 import type { Base } from './base.ts';
+import { limitsOf } from './limits.ts';
 import type { Stores } from './stores.ts';
 
 /** What several parts are handed: the slots, the runner of stages, the replies, and the owner of failure with its alarm clock. */
@@ -43,7 +44,8 @@ function sharedParts(base: Base, stores: Stores) {
   const basics = { clock, log, metrics, directory, broker, publisher, slots, traces, traceStore, health };
   const bounds = config.retries;
   const failures = new FailureOwner({ ...basics, attempts, alarms, bounds, random: Math.random });
-  return { ...basics, stages, replier, attempts, alarms, failures };
+  const { limits, cutOff } = limitsOf(base, stores);
+  return { ...basics, stages, replier, attempts, alarms, failures, limits, cutOff };
 }
 
 function nodeQueuesOf({ clock, log }: Base, { topology, directory }: Stores): NodeQueues {
@@ -118,6 +120,7 @@ export function assemble(base: Base, stores: Stores) {
     cancels: new CancelIntake({ ...shared, cancellations, bounds: config.line }),
     replier,
     alarms,
+    cutOff: shared.cutOff,
     budget,
     stages,
     health,

@@ -7,6 +7,7 @@ import type { Directory } from '../network/types.ts';
 import type { Log, Metrics, Service } from '../ops/types.ts';
 import type { SlotLeases } from '../workers/types.ts';
 import type { ByteBudget } from './byte-budget.ts';
+import type { IntakeLimits } from './intake-limits.ts';
 import type { JobLine } from './job-line.ts';
 import { PoolIntake } from './pool-intake.ts';
 import type { SeenJobs } from './seen-jobs.ts';
@@ -23,6 +24,7 @@ interface PoolsDeps {
   readonly budget: ByteBudget;
   readonly suspects: Suspects;
   readonly seen: SeenJobs;
+  readonly limits: Pick<IntakeLimits, 'isRefusing'>;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Pick<Metrics, 'jobsReceived' | 'redelivered'>;

@@ -66,7 +66,9 @@ function toMessage(reply: AddressedReply): OutMessage {
     body: Buffer.from(JSON.stringify(reply.message)),
     messageId: `${reply.about === 'cancel' ? 'c' : 'r'}-${reply.message.job ?? newUuidV7()}`,
     correlationId: reply.correlationId ?? undefined,
-    mandatory: true,
+    // Nobody is told that a reply came back which is not sent again.
+    mandatory: reply.isOnce !== true,
+    ...(reply.isOnce ? { transient: true } : {}),
   };
 }
 
@@ -136,6 +138,7 @@ export class Replier {
   #judge(reply: AddressedReply, outcome: PublishOutcome): boolean {
     if (outcome === 'unknown') return false;
     if (outcome === 'confirmed') this.#metrics.replies('confirmed');
+    else if (reply.isOnce) this.#metrics.replies('given_up');
     else if (this.#pending.size < this.#bounds.repliesPendingMax) this.#tryAgain(reply);
     else this.#tryAgain(reply, 0);
     return true;

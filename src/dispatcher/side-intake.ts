@@ -88,6 +88,10 @@ export class SideIntake implements Service, WaitingRoom {
 
   placed(): void {}
 
+  heldBy(): number {
+    return 0;
+  }
+
   left(arrival: Arrival): void {
     this.#suspects.left(arrival.delivery);
   }

@@ -10,7 +10,7 @@ import type { Arrival } from '../../src/dispatcher/types.ts';
 import { PrometheusMetrics } from '../../src/ops/metrics.ts';
 import { quietLog } from '../support/ledger.ts';
 import { until } from '../support/until.ts';
-import { jobMessage, PaperDelivery } from './samples.ts';
+import { jobMessage, NO_LIMITS, PaperDelivery } from './samples.ts';
 
 const ignore = (): void => undefined;
 
@@ -65,6 +65,7 @@ function setUp(bounds: { heldBytesMax?: number } = {}) {
     budget,
     suspects: new Suspects(counts, line, clock, quietLog),
     seen: new SeenJobs(clock),
+    limits: NO_LIMITS,
     clock,
     log: quietLog,
     metrics: new PrometheusMetrics(),

@@ -145,8 +145,9 @@ export class World {
     this.#closing.push(work);
   }
 
-  async startDaemon(): Promise<void> {
-    this.daemon = await runDaemon(this.config);
+  /** `change` are settings besides the world's, by path. */
+  async startDaemon(change: Readonly<Record<string, string>> = {}): Promise<void> {
+    this.daemon = await runDaemon(loadConfig({ flags: { ...this.flags, ...change }, env: {} }));
   }
 
   /** Starts the daemon as a process of its own; it is killed when `t` ends. */
