@@ -12,6 +12,7 @@ import { ResultLine } from '../src/dispatcher/result-line.ts';
 import { SeenJobs } from '../src/dispatcher/seen-jobs.ts';
 import { SideIntake } from '../src/dispatcher/side-intake.ts';
 import { StageRunner } from '../src/dispatcher/stage-runner.ts';
+import { IntakeLimits } from '../src/dispatcher/intake-limits.ts';
 import { Suspects } from '../src/dispatcher/suspects.ts';
 import { Sweeps } from '../src/dispatcher/sweeps.ts';
 import type { Log, Metrics } from '../src/ops/types.ts';
@@ -36,6 +37,8 @@ const NO_METRICS: Metrics = {
   replies: () => undefined,
   spooled: () => undefined,
   maintenanceRun: () => undefined,
+  fleetRefused: () => undefined,
+  publisherCutOff: () => undefined,
   gauge: () => undefined,
 };
 
@@ -103,6 +106,7 @@ export class SimCoordinator {
     const metrics = NO_METRICS;
     // Strikes change no job's way until a node is ejected, which PostgreSQL decides and no fake of ours does.
     const health = { strike: () => undefined };
+    const limits = new IntakeLimits(config.limits, clock, () => undefined);
     const basics = {
       clock,
       log,
@@ -114,6 +118,7 @@ export class SimCoordinator {
       traces,
       traceStore,
       health,
+      limits,
     };
     const stages = new StageRunner(clock, log, metrics, config.line, random);
     const replier = new Replier({ ...basics, bounds: config.line });

@@ -62,10 +62,14 @@ const MODELS: readonly ModelVersion[] = [
   SMALL,
   { ...SMALL, id: 8, model: 'large', inputPriceMicro: 900_000n },
 ];
+/** Those of the configuration. */
+const NO_LIMITS = { jobsPerSecond: null, burstJobs: null, openLocksMax: null, queuedMax: null } as const;
 const ACCOUNTS: readonly Account[] = [
-  { id: 1, name: 'acme', namespaces: new Map([['acme/prod', 3]]) },
-  { id: 2, name: 'poor', namespaces: new Map([['poor/prod', 4]]) },
+  { id: 1, name: 'acme', namespaces: new Map([['acme/prod', 3]]), limits: NO_LIMITS },
+  { id: 2, name: 'poor', namespaces: new Map([['poor/prod', 4]]), limits: NO_LIMITS },
 ];
+/** The one publisher, whom nobody has cut off. */
+const WEB = { id: 5, name: 'web', bannedUntilMs: Number.NEGATIVE_INFINITY } as const;
 const REPLY_TO = 'reply.p-web';
 /** How long load and faults last, in virtual milliseconds. */
 const FAULTY_MS = 20_000;
@@ -364,7 +368,8 @@ function directoryOf(nodes: readonly string[]): Directory {
   return {
     version: 1,
     account: (name) => ACCOUNTS.find((one) => one.name === name),
-    publisher: (name) => (name === 'web' ? { id: 5, name, accountIds } : undefined),
+    publisher: (name) => (name === WEB.name ? { ...WEB, accountIds } : undefined),
+    publishers: () => [{ ...WEB, accountIds }],
     model: (name) => MODELS.find(({ model }) => model === name),
     modelVersion: (id) => MODELS.find((one) => one.id === id),
     node: (id) => all.find((one) => one.id === id),

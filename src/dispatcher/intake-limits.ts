@@ -1,4 +1,4 @@
-import type { Clock } from '../clock.ts';
+import type { TimeSource } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 import { publisherUser } from '../contracts/names.ts';
 import { type Code, type Refusal, refusal } from '../errors.ts';
@@ -33,7 +33,7 @@ const MINUTE_MS = 60_000;
  */
 export class IntakeLimits {
   readonly #bounds: Config['limits'];
-  readonly #clock: Clock;
+  readonly #clock: TimeSource;
   readonly #onFlood: (publisher: Publisher) => void;
   readonly #publishers = new Map<number, TokenBucket>();
   readonly #accounts = new Map<number, TokenBucket>();
@@ -45,7 +45,7 @@ export class IntakeLimits {
   readonly #noted = new Map<string, number>();
 
   /** `onFlood` is called while a publisher goes on with a flood, at most once a second. */
-  constructor(bounds: Config['limits'], clock: Clock, onFlood: (publisher: Publisher) => void) {
+  constructor(bounds: Config['limits'], clock: TimeSource, onFlood: (publisher: Publisher) => void) {
     this.#bounds = bounds;
     this.#clock = clock;
     this.#onFlood = onFlood;

@@ -95,6 +95,7 @@ export class JobLine {
       (arrivals) => this.#run(arrivals),
     );
     this.#door = new Batcher(
+      deps.clock,
       { ...deps.bounds, batchesInFlightMax: 1 },
       (countMax) => this.#turnedAway.splice(0, countMax),
       (exits) => this.#turnAway(exits),

@@ -125,6 +125,7 @@ begin
   select lowest, highest into v_lowest, v_highest from jobs.id_bounds(p_ids);
   v_account_ids := array(
     select distinct j.account_id from jobs.jobs j where j.id = any (p_ids) and j.id between v_lowest and v_highest);
+  -- A job that is locked while we wait here may belong to an account that is not among these: it is left alone, as not seen yet.
   perform from credits.accounts where id = any (v_account_ids) order by id for no key update;
   v_now := clock_timestamp();
 
@@ -141,6 +142,7 @@ begin
       from unnest(p_ids, p_attempts, p_nodes, p_sessions, p_completed, p_input_tokens, p_output_tokens, p_digests)
            as r (id, attempt, node, session, completed, input_tokens, output_tokens, digest)
      where j.id = r.id and j.id = any (p_ids) and j.id between v_lowest and v_highest
+       and j.account_id = any (v_account_ids)
        and j.ended_at is null and j.attempt = r.attempt and j.node = r.node and j.session = r.session
     returning j.id, j.account_id, j.state, j.locked_micro, j.charged_micro, r.digest
   ), transferred as (
@@ -167,7 +169,8 @@ begin
   return query
   select r.id,
          case
-           when j.id is null then 'unknown'
+           when j.id is null or j.ended_at is null and j.attempt = r.attempt and j.node = r.node and j.session = r.session
+             then 'unknown'
            when r.attempt < j.attempt then 'late'
            when j.attempt <> r.attempt or j.node is distinct from r.node or j.session is distinct from r.session
              then 'stale'
@@ -177,7 +180,7 @@ begin
          end,
          d
     from unnest(p_ids, p_attempts, p_nodes, p_sessions, p_digests) as r (id, attempt, node, session, digest)
-    left join (select i.id, i.attempt, i.node, i.session from jobs.jobs i
+    left join (select i.id, i.attempt, i.node, i.session, i.ended_at from jobs.jobs i
                 where i.id = any (p_ids) and i.id between v_lowest and v_highest) as j on j.id = r.id
     left join (select i.id, i.digest from credits.transfers i
                 where i.id = any (p_ids) and i.id between v_lowest and v_highest and i.phase = 1) as t on t.id = r.id
