@@ -174,9 +174,8 @@ export class JobLine {
     endings: ReadonlyMap<Ending, Exit>;
   }> {
     const { arrivals } = batch;
-    const admitted = await this.#call(batch, 'admit', arrivals.length, async () =>
-      admitBatch(arrivals, this.#deps),
-    );
+    const admit = async () => admitBatch(arrivals, this.#deps);
+    const admitted = await this.#call(batch, 'admit', arrivals.length, admit);
     const turnedAway = admitted.off.filter(({ outcome }) => outcome.kind === 'limited');
     if (turnedAway.length > 0) {
       const away = new Set(turnedAway.map(({ arrival }) => arrival));

@@ -172,3 +172,27 @@ await t.test(
     );
   },
 );
+
+await t.test('a repeat for which another node was reserved goes to the one that has the job', async (t) => {
+  const tollgate = await world(t, { workers: 0 });
+  await tollgate.addNode('n1');
+  const owner = await tollgate.startHandWorker('n1', 2);
+  const job = tollgate.job();
+  await tollgate.send(job);
+  const first = await owner.dispatched(job.id);
+  await tollgate.addNode('n2');
+  const other = await tollgate.startHandWorker('n2', 8);
+  await until(
+    async () => (await tollgate.fleet.list()).length === 2,
+    'the other worker, which has more slots',
+  );
+  await tollgate.endLeases();
+  await tollgate.send(job);
+  const again = await until(() => owner.held.find((one) => one !== first), 'it again');
+  t.match(again.message, { job: job.id, attempt: 1, node: 'n1', session: owner.session });
+  owner.drop(first);
+  await owner.finish(again);
+  t.match(await tollgate.reply(job.id), { state: 'succeeded', charged_micro: 11 });
+  t.same(other.held, []);
+  await tollgate.slotsAreFree();
+});

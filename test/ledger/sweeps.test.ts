@@ -1,3 +1,4 @@
+import { mock } from 'node:test';
 import t from 'tap';
 import { SweepsPg } from '../../src/ledger/sweeps.ts';
 import type { LockRequest } from '../../src/ledger/types.ts';
@@ -91,6 +92,15 @@ await t.test('sweepOverdue', async (t) => {
       request.jobId,
     ]);
     t.same(row, { n: 2 });
+  });
+
+  await t.test('goes by the clock of PostgreSQL, not by that of the coordinator', async (t) => {
+    const [running] = await locked(ledger, 1);
+    mock.timers.enable({ apis: ['Date'], now: Date.now() + 86_400_000 });
+    const ended = await ledger.sweeps.sweepOverdue(10);
+    mock.timers.reset();
+    t.same(ended, []);
+    t.match(await ledger.locks.lookUpBatch(running ? [running] : []), [{ state: 'locked' }]);
   });
 });
 
