@@ -173,13 +173,12 @@ export class JobLine {
     due: readonly DueRetry[];
     endings: ReadonlyMap<Ending, Exit>;
   }> {
-    const { arrivals } = batch;
-    const admit = async () => admitBatch(arrivals, this.#deps);
-    const admitted = await this.#call(batch, 'admit', arrivals.length, admit);
+    const admit = async () => admitBatch(batch.arrivals, this.#deps);
+    const admitted = await this.#call(batch, 'admit', batch.arrivals.length, admit);
     const turnedAway = admitted.off.filter(({ outcome }) => outcome.kind === 'limited');
     if (turnedAway.length > 0) {
       const away = new Set(turnedAway.map(({ arrival }) => arrival));
-      batch.arrivals = arrivals.filter((arrival) => !away.has(arrival));
+      batch.arrivals = batch.arrivals.filter((arrival) => !away.has(arrival));
       this.#turnedAway.push(...turnedAway);
       this.#door.nudge();
     }
