@@ -18,6 +18,8 @@ export interface WorkflowsOptions {
 
 const SCHEMA = 'workflows';
 const CONNECTIONS_MAX = 2;
+/** A statement of pg-boss that PostgreSQL did not answer by then has failed, and its connection is given up, in milliseconds. */
+const ANSWER_MS_MAX = 5_000;
 /** A run that was due is noticed within this. */
 const POLL_S = 5;
 /** A run is one short transaction; one that takes so long is counted as failed and comes again. */
@@ -39,7 +41,11 @@ export class Workflows {
 
   constructor({ url, connectTimeoutMs, recordDays }: WorkflowsOptions, log: Log) {
     this.#recordDays = recordDays;
+    // pg-boss hands to pg what it does not know itself. Without a limit a half-open connection would hold up the schedules, and
+    // with them a drain, until the kernel gives up.
+    const driver = { query_timeout: ANSWER_MS_MAX, keepAlive: true };
     this.#boss = new PgBoss({
+      ...driver,
       connectionString: url,
       connectionTimeoutMillis: connectTimeoutMs,
       application_name: 'tollgate maintenance',

@@ -5,6 +5,7 @@ import { arrivalOf, jobMessage } from './samples.ts';
 function parsedArrival(id: string) {
   const job = jobMessage({ id });
   const arrival = arrivalOf(job);
+  arrival.jobId = id;
   arrival.parsed = { ...job, kind: 'chat', input: { messages: [] } };
   return arrival;
 }

@@ -25,15 +25,15 @@ await t.test('lock_batch and settle_batch', async (t) => {
   const arrays = `array_agg(id), array_agg($2::int), array_agg(1), array_agg(1), array_agg(sha256(id::text::bytea)),
     array_agg('chat'::jobs.kind), array_agg('batch'::jobs.priority), array_agg(null::text), array_agg(null::text),
     array_agg(null::text), array_agg($3::int), array_agg(10), array_agg(10), array_agg(60000), array_agg(1::smallint),
-    array_agg('node-1'::text), array_agg(7::bigint), 20000, 5000`;
+    array_agg('node-1'::text), array_agg(7::bigint), array_agg('0a1b'::text), 20000, 5000`;
   const ids = Array.from({ length: 64 }, () => ledger.lockRequest().jobId);
   // Ten times, because a plan is made for good at the sixth.
   for (let i = 0; i < 10; i++) {
     const batch = i === 9 ? ids : Array.from({ length: 8 }, () => ledger.lockRequest().jobId);
     plans.length = 0;
     await watched.query(
-      `select credits.lock_batch(ids, a, n, p, d, k, y, r, c, e, v, i, o, m, x, w, s, b, g)
-         from (select ${arrays} from unnest($1::uuid[]) as id) as z (ids, a, n, p, d, k, y, r, c, e, v, i, o, m, x, w, s, b, g)`,
+      `select credits.lock_batch(ids, a, n, p, d, k, y, r, c, e, v, i, o, m, x, w, s, q, b, g)
+         from (select ${arrays} from unnest($1::uuid[]) as id) as z (ids, a, n, p, d, k, y, r, c, e, v, i, o, m, x, w, s, q, b, g)`,
       [batch, ledger.accountId, ledger.modelVersionId],
     );
   }
