@@ -34,6 +34,9 @@ interface Row {
   readonly seconds: number;
 }
 
+/** What a test found is cut to this for its line; the report has all of it. */
+const FOUND_CHARACTERS_MAX = 90;
+
 const { values } = parseArgs({
   options: { only: { type: 'string', multiple: true }, json: { type: 'string' } },
 });
@@ -107,7 +110,7 @@ function lineOf(
 ): string {
   const verdict = isCaught ? 'caught  ' : 'SURVIVED';
   const found = isCaught
-    ? broken.why
+    ? (broken.why ?? '').slice(0, FOUND_CHARACTERS_MAX)
     : `whole: ${control.verdict}${control.why === null ? '' : ` (${control.why})`}, broken: ${broken.verdict}`;
   return `${verdict} ${name.padEnd(34)} ${seconds.toFixed(1).padStart(5)} s  ${found}`;
 }

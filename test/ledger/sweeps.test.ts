@@ -1,4 +1,3 @@
-import { mock } from 'node:test';
 import t from 'tap';
 import { SweepsPg } from '../../src/ledger/sweeps.ts';
 import type { LockRequest } from '../../src/ledger/types.ts';
@@ -96,9 +95,10 @@ await t.test('sweepOverdue', async (t) => {
 
   await t.test('goes by the clock of PostgreSQL, not by that of the coordinator', async (t) => {
     const [running] = await locked(ledger, 1);
-    mock.timers.enable({ apis: ['Date'], now: Date.now() + 86_400_000 });
+    const tomorrowMs = Date.now() + 86_400_000;
+    const clock = t.intercept(Date, 'now', { value: () => tomorrowMs });
     const ended = await ledger.sweeps.sweepOverdue(10);
-    mock.timers.reset();
+    clock.restore();
     t.same(ended, []);
     t.match(await ledger.locks.lookUpBatch(running ? [running] : []), [{ state: 'locked' }]);
   });
