@@ -154,12 +154,11 @@ await t.test(
     const old = tollgate.job();
     const first = await tollgate.run(old);
     await until(async () => (await tollgate.books.traces('attempts', old.id)).length > 0, 'its trace');
-    links.mongo.freeze();
+    links.mongo.swallow();
     const fresh = tollgate.job();
-    const startMs = performance.now();
     await Promise.all([tollgate.send(old, { correlationId: 'again' }), tollgate.send(fresh)]);
     t.equal((await tollgate.reply(fresh.id)).state, 'succeeded');
-    t.ok(performance.now() - startMs < 1_000, 'the job beside it waits for no answer of MongoDB');
+    t.same(tollgate.client.repliesTo('again'), [], 'the job beside it waits for no answer of MongoDB');
     links.mongo.cut();
     links.mongo.heal();
     const reply = await until(() => tollgate.client.repliesTo('again')[0], 'the answer again', {
