@@ -50,6 +50,31 @@ export function hotpathOptions(argv: readonly string[]): HotpathOptions {
   };
 }
 
+/** What `npm run bench -- flood` was asked for. */
+export interface FloodOptions {
+  readonly json: string | null;
+  /** How often each flood rate runs. */
+  readonly pairs: number;
+  /** Length of one run. */
+  readonly seconds: number;
+}
+
+export const FLOOD_USAGE = `usage: npm run bench -- flood [options]
+
+  --json FILE     write raw runs and machine as JSON
+  --pairs N       runs at each flood rate, 2 to 50 (default 5)
+  --seconds N     length of one run, 1 to 120 (default 6)`;
+
+/** Reads the options of the suite. Throws UsageError. */
+export function floodOptions(argv: readonly string[]): FloodOptions {
+  const { values } = parsed(argv);
+  return {
+    json: values.json ?? null,
+    pairs: integer('--pairs', values.pairs, 2, 50) ?? DEFAULT.pairs,
+    seconds: integer('--seconds', values.seconds, 1, 120) ?? DEFAULT.latencyS,
+  };
+}
+
 function parsed(argv: readonly string[]) {
   try {
     return parseArgs({
@@ -61,6 +86,7 @@ function parsed(argv: readonly string[]) {
         jobs: { type: 'string' },
         quick: { type: 'boolean' },
         only: { type: 'string' },
+        seconds: { type: 'string' },
         profile: { type: 'string' },
       },
     });

@@ -51,13 +51,17 @@ export type OnWarning = (line: string) => void;
  */
 export async function startDaemon(
   world: World,
-  profile: string | null,
-  owner: Owner,
-  onWarning: OnWarning,
+  options: {
+    readonly profile: string | null;
+    readonly owner: Owner;
+    readonly onWarning: OnWarning;
+    readonly environment?: Readonly<Record<string, string>>;
+  },
 ): Promise<Daemon> {
+  const { profile, owner, onWarning, environment = {} } = options;
   const inspecting = profile === null ? [] : ['--inspect=127.0.0.1:0'];
   const child = spawn(process.execPath, [...inspecting, PROGRAM, 'serve'], {
-    env: { PATH: process.env['PATH'] ?? '', ...serveEnvironment(world) },
+    env: { PATH: process.env['PATH'] ?? '', ...serveEnvironment(world), ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   if (child.pid === undefined) throw new Error('tollgate serve could not be started');

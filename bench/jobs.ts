@@ -2,7 +2,7 @@ import type { OutMessage } from '../src/broker/types.ts';
 import type { JobMessage } from '../src/contracts/job.ts';
 import { EXCHANGE, jobKey } from '../src/contracts/names.ts';
 import { newUuidV7 } from '../src/ids.ts';
-import { ACCOUNTS, MODEL, REPLY_QUEUE } from './names.ts';
+import { ACCOUNTS, FLOOD_REPLY_QUEUE, FLOODER, MODEL, REPLY_QUEUE } from './names.ts';
 
 /** Of a job's body; the prompt is filled up to it. */
 const BODY_BYTES = 1_024;
@@ -17,6 +17,11 @@ const FILLER =
 /** Jobs as a client publishes them (docs/messages.md), of about 1 KB each, one account after the other. */
 export function makeJobs(count: number): OutMessage[] {
   return Array.from({ length: count }, (_, i) => jobMessage(ACCOUNTS[i % ACCOUNTS.length] ?? ''));
+}
+
+/** The same jobs, of the account that floods. */
+export function makeFlood(count: number): OutMessage[] {
+  return Array.from({ length: count }, () => ({ ...jobMessage(FLOODER), replyTo: FLOOD_REPLY_QUEUE }));
 }
 
 function jobMessage(account: string): OutMessage {

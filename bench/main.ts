@@ -1,9 +1,11 @@
-import { HOTPATH_USAGE, UsageError } from './arguments.ts';
+import { FLOOD_USAGE, HOTPATH_USAGE, UsageError } from './arguments.ts';
+import { flood } from './flood.ts';
 import { hotpath } from './hotpath.ts';
 
 /** Suites by name; each takes the arguments that follow its name. */
 const SUITES = {
   hotpath: { run: hotpath, usage: HOTPATH_USAGE, asks: 'how fast is the main job, and beside what' },
+  flood: { run: flood, usage: FLOOD_USAGE, asks: 'what an account that floods does to the others' },
 };
 
 function usage(): string {

@@ -19,3 +19,9 @@ export const SLOTS_PER_NODE = 4_096;
 
 /** Where replies go. */
 export const REPLY_QUEUE = `reply.${publisherUser(PUBLISHER)}`;
+
+/** Who floods: a publisher and its account. It has no credit, so that the few that its limit lets in are not dispatched. */
+export const FLOODER = 'bench-flooder';
+
+/** Where the flooder is answered. */
+export const FLOOD_REPLY_QUEUE = `reply.${publisherUser(FLOODER)}`;

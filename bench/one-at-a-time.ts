@@ -4,7 +4,7 @@ import { systemClock } from '../src/clock.ts';
 import type { Config } from '../src/config-schema.ts';
 import { digestKeyOf } from '../src/contracts/canonical.ts';
 import { fleetQueue, jobQueue, QUEUE } from '../src/contracts/names.ts';
-import { admit } from '../src/dispatcher/admit.ts';
+import { type AdmitDeps, admit } from '../src/dispatcher/admit.ts';
 import { dispatch } from '../src/dispatcher/dispatch.ts';
 import { requestDocument, routingEntry } from '../src/dispatcher/documents.ts';
 import { FleetConsumer } from '../src/dispatcher/fleet-consumer.ts';
@@ -140,7 +140,11 @@ class OneAtATime {
       isPoison: false,
       isRefreshed: false,
     };
-    const admission = admit(arrival, { directory: this.#directory, digestKey: this.#digestKey });
+    const admission = admit(arrival, {
+      directory: this.#directory,
+      limits: NO_LIMITS,
+      digestKey: this.#digestKey,
+    });
     if (admission.kind !== 'admitted') throw new Error(`a job was not admitted: ${admission.kind}`);
     const { admitted } = admission;
     const reserved = await reserve([admitted], { slots: this.#slots, directory: this.#directory });
@@ -175,12 +179,16 @@ class OneAtATime {
   }
 }
 
+/** Nobody asks for too much in a bench. */
+const NO_LIMITS: AdmitDeps['limits'] = { ofPublisher: () => null, ofAccount: () => null };
+
 /** There is a slot for every job of a bench. */
 const NO_ROOM: WaitingRoom = {
   hold: () => {
     throw new Error('no slot');
   },
   placed: () => undefined,
+  heldBy: () => 0,
   left: () => undefined,
 };
 

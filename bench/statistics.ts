@@ -65,3 +65,27 @@ export function pairedRatios(over: readonly number[], under: readonly number[]):
 export function alternating<T>(names: readonly T[], pair: number): readonly T[] {
   return pair % 2 === 0 ? names : names.toReversed();
 }
+
+/** A mean with its 95 % interval; both ends are NaN where there are too few runs to tell. */
+export interface Interval {
+  readonly mean: number;
+  readonly low: number;
+  readonly high: number;
+}
+
+/** Student's t at 0.975 for 1 to 30 degrees of freedom; beyond, the normal quantile is close enough. */
+const T_975 = [
+  12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131,
+  2.12, 2.11, 2.101, 2.093, 2.086, 2.08, 2.074, 2.069, 2.064, 2.06, 2.056, 2.052, 2.048, 2.045, 2.042,
+];
+const Z_975 = 1.96;
+
+/** The geometric mean of ratios and its 95 % interval, by Student's t of their logarithms: a half weighs as much as a double. */
+export function ratioInterval(ratios: readonly number[]): Interval {
+  const logs = ratios.map(Math.log);
+  const n = logs.length;
+  const mean = logs.reduce((sum, log) => sum + log, 0) / n;
+  const variance = logs.reduce((sum, log) => sum + (log - mean) ** 2, 0) / (n - 1);
+  const half = (T_975[n - 2] ?? Z_975) * Math.sqrt(variance / n);
+  return { mean: Math.exp(mean), low: Math.exp(mean - half), high: Math.exp(mean + half) };
+}

@@ -98,10 +98,16 @@ const PAUSE_MS_MAX = 10_000;
 export async function tollgateSubject(
   client: Client,
   fleet: Child<FleetMethods>,
-  options: { readonly owner: Owner; readonly profile: string | null; readonly onWarning: OnWarning },
+  options: {
+    readonly owner: Owner;
+    readonly profile: string | null;
+    readonly onWarning: OnWarning;
+    /** Settings of the daemon besides the world's. */
+    readonly environment?: Readonly<Record<string, string>>;
+  },
 ): Promise<Subject> {
   const { name } = client.world;
-  const daemon = await startDaemon(client.world, options.profile, options.owner, options.onWarning);
+  const daemon = await startDaemon(client.world, options);
   const isPaused = async (): Promise<boolean> => {
     const { ready, consumers } = await client.count(QUEUE_NAME);
     return ready === PAUSE_JOBS && consumers === 0;

@@ -16,7 +16,7 @@ import { ensureCollections } from '../src/traces/collections.ts';
 import { generateNodeKey, rawPublicKey } from '../src/workers/agent/keys.ts';
 import { databaseOptions, quietLog } from '../test/support/ledger.ts';
 import { isolatedServers, type Teardown, type TestServers } from '../test/support/servers.ts';
-import { ACCOUNTS, MODEL, NODES, PUBLISHER, REPLY_QUEUE } from './names.ts';
+import { ACCOUNTS, FLOOD_REPLY_QUEUE, FLOODER, MODEL, NODES, PUBLISHER, REPLY_QUEUE } from './names.ts';
 
 const REPLY_QUEUE_UNUSED_MS = 3_600_000;
 
@@ -149,6 +149,27 @@ async function fillStores(servers: TestServers, config: Config): Promise<void> {
   } finally {
     await db.close();
   }
+}
+
+/** An account that floods, with a limit of one job a second, and its publisher. */
+export async function addFlooder(t: Teardown, world: World): Promise<void> {
+  const { postgresAdminUrl, amqpAdminUrl, vhost } = world.servers;
+  const db = new Database(databaseOptions(postgresAdminUrl, null), quietLog);
+  try {
+    const accounts = new Accounts(db);
+    await accounts.addPublisher(FLOODER);
+    await accounts.create(FLOODER);
+    await accounts.addNamespace(`${FLOODER}/prod`);
+    await accounts.entitle(FLOODER, FLOODER);
+    await accounts.limit(FLOODER, { jobsPerSecond: 1, burstJobs: 1 });
+  } finally {
+    await db.close();
+  }
+  await world.admin.topology.declareReplyQueue(FLOOD_REPLY_QUEUE, REPLY_QUEUE_UNUSED_MS);
+  const management = new Management({ url: amqpAdminUrl, vhost, requestMsMax: 10_000 });
+  const user = publisherUser(FLOODER);
+  await management.createUser(user, password, publisherPermissions(user));
+  t.after(() => management.deleteUser(user));
 }
 
 async function addUsers(t: Teardown, { amqpAdminUrl, vhost }: TestServers): Promise<void> {

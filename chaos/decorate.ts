@@ -14,8 +14,8 @@ export interface SteppedClock extends Clock {
 export function steppedClock(clock: Clock): SteppedClock {
   let offsetMs = 0;
   return {
+    ...clock,
     nowMs: () => clock.nowMs() + offsetMs,
-    monotonicMs: () => clock.monotonicMs(),
     step: (ms) => {
       offsetMs = ms;
     },

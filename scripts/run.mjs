@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * The verbs of package.json: demo, test, check, bench, chaos, canaries, fuzz, build. Works in a fresh clone under Node 20: it installs
- * the npm packages first, then hands over to Node 24. What follows the verb goes to the program that does the work.
+ * The verbs of package.json: demo, test, check, bench, chaos, simulate, canaries, fuzz, build. Works in a fresh clone under Node 20:
+ * it installs the npm packages first, then hands over to Node 24. What follows the verb goes to the program that does the work.
  */
 import { spawn } from 'node:child_process';
 import { cpSync, rmSync } from 'node:fs';
@@ -15,6 +15,7 @@ const VERBS = {
   test: (args) => launch('test/support/run-tap.ts', args, timings),
   bench: (args) => launch('bench/main.ts', args, timings),
   chaos: (args) => launch('chaos/main.ts', args, timings),
+  simulate: (args) => launch('simulation/main.ts', args, timings),
   canaries: (args) => launch('test/canaries/run.ts', args, timings),
   fuzz: (args) => launch('test/fuzz/main.ts', args, timings),
   check: async (args) => {

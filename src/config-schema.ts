@@ -40,7 +40,8 @@ export const ConfigSchema = section({
     amqpUrl: Type.String({ description: "The coordinators' RabbitMQ user. TOLLGATE_AMQP_URL." }),
     amqpAdminUrl: Type.Union([Type.Null(), Type.String()], {
       default: null,
-      description: "RabbitMQ's management API, for operator commands only. TOLLGATE_AMQP_ADMIN_URL.",
+      description:
+        "RabbitMQ's management API: for operator commands, and for coordinators to cut off a publisher that floods. TOLLGATE_AMQP_ADMIN_URL.",
     }),
     amqpClientUrl: Type.Union([Type.Null(), Type.String()], {
       default: null,
@@ -137,6 +138,48 @@ export const ConfigSchema = section({
     ),
     suspectTriesMax: int(3, 2, 100, 'Tries of such a message; then it is dead-lettered.'),
     drainMs: int(20_000, 100, 600_000, 'SIGTERM: how long batches under way may take before the hard stop.'),
+  }),
+  limits: section({
+    publisherJobsPerSecond: int(
+      10_000,
+      1,
+      1_000_000,
+      'Jobs a second that one publisher may send through one coordinator; more are refused with TG_RATE_LIMITED.',
+    ),
+    publisherBurstJobs: int(20_000, 1, 10_000_000, 'How many of them may come at once.'),
+    accountJobsPerSecond: int(
+      5_000,
+      1,
+      1_000_000,
+      'The same for one account; tollgate account limit sets another number for one of them, as for the next three.',
+    ),
+    accountBurstJobs: int(20_000, 1, 10_000_000, 'How many of them may come at once.'),
+    accountOpenLocksMax: int(
+      50_000,
+      1,
+      10_000_000,
+      'Credit locks of one account that are open at a time, roughly; more jobs are refused with TG_OPEN_LOCKS.',
+    ),
+    accountQueuedMax: int(
+      10_000,
+      1,
+      10_000_000,
+      'Jobs of one account that wait for a slot in one pool and one coordinator; more are refused with TG_QUEUED_JOBS. RabbitMQ delivers line.prefetchMax at most, so only a smaller number has an effect.',
+    ),
+    floodJobsPerSecond: int(
+      2_000,
+      1,
+      1_000_000,
+      'Refusals a second beyond which a publisher floods: less than half of what one coordinator takes in (npm run bench -- flood).',
+    ),
+    floodMs: int(3_000, 1_000, 600_000, 'A publisher that floods for so long is cut off.'),
+    holdOffMs: int(60_000, 1_000, 86_400_000, 'For how long it is cut off.'),
+    refreshMs: int(
+      1_000,
+      50,
+      60_000,
+      'How often the open locks of accounts near their bound are counted, and ends of a cut-off are looked for.',
+    ),
   }),
   results: section({
     prefetch: int(1_000, 16, 5_000, 'Unacknowledged results; two batches and a little.'),

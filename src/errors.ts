@@ -37,6 +37,10 @@ export const CODES = {
   TG_MODEL_NO_PRICE: { retryable: false, text: 'the model has no price, so it cannot be used' },
   TG_REGION_UNKNOWN: { retryable: false, text: 'no node is registered in this region' },
   TG_NO_NODE_FITS: { retryable: false, text: 'no registered node of this model meets the constraint' },
+  TG_RATE_LIMITED: { retryable: true, text: 'too many jobs a second' },
+  TG_OPEN_LOCKS: { retryable: true, text: 'too many jobs of the account are running' },
+  TG_QUEUED_JOBS: { retryable: true, text: 'too many jobs of the account wait for a slot' },
+  TG_PUBLISHER_CUT_OFF: { retryable: true, text: 'the publisher went on flooding and is cut off' },
   TG_POOLS_FULL: { retryable: true, text: 'too many pools with constraints are open' },
   TG_CREDIT_INSUFFICIENT: {
     retryable: true,
@@ -71,11 +75,20 @@ export const CODES = {
     retryable: false,
     text: 'the usage is beyond the limits of the job; the charge is capped',
   },
+  TG_RESULT_MODEL: {
+    retryable: false,
+    text: 'the result names another version of the model than was asked for',
+  },
+  TG_RESULT_TOKENS: {
+    retryable: false,
+    text: 'the usage counts more output tokens than the output has bytes',
+  },
   // The fleet.
   TG_FLEET_INVALID: { retryable: false, text: 'the fleet message is malformed' },
   TG_FLEET_SENDER: { retryable: false, text: 'the fleet message does not come from the node it names' },
   TG_FLEET_SIGNATURE: { retryable: false, text: 'the signature of the hello does not verify' },
   TG_FLEET_STALE_SESSION: { retryable: false, text: 'a newer session of this node is alive' },
+  TG_FLEET_MODEL: { retryable: false, text: 'the node is not registered for a model that its worker offers' },
   // Operators and stores.
   TG_CONFIG_INVALID: { retryable: false, text: 'the configuration has faults' },
   TG_STORE_UNAVAILABLE: { retryable: true, text: 'a server did not answer in time' },

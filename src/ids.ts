@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { type Clock, systemClock } from './clock.ts';
+import { systemClock, type TimeSource } from './clock.ts';
 
 const UUID_V7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 
@@ -13,7 +13,7 @@ export const MODEL_PATTERN = '^[a-z0-9][a-z0-9._-]{0,63}$';
 export const UUID_V7_PATTERN = UUID_V7.source;
 
 /** Makes a UUIDv7: 48 bits of milliseconds, then 74 random bits. Source: RFC 9562 §5.7. */
-export function newUuidV7(clock: Clock = systemClock): string {
+export function newUuidV7(clock: TimeSource = systemClock): string {
   return uuidV7Of(clock.nowMs(), randomBytes(16));
 }
 

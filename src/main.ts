@@ -67,6 +67,7 @@ export async function runDaemon(
       { name: 'node queues', service: parts.nodeQueues },
       { name: 'fleet', service: parts.fleet },
       { name: 'sweeps', service: parts.sweeps },
+      { name: 'limits', service: parts.cutOff },
       { name: 'job line', service: onlyStop(() => parts.line.stop()) },
       { name: 'cancellations', service: parts.cancels },
       { name: 'unroutable jobs', service: parts.unroutable },

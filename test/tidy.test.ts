@@ -267,7 +267,7 @@ await t.test('every code is documented', async (t) => {
 });
 
 await t.test('no path of a machine of ours is anywhere', async (t) => {
-  const folders = ['src', 'test', 'bench', 'chaos', 'scripts', 'bin', 'docs', 'sql', 'deploy'];
+  const folders = ['src', 'test', 'bench', 'chaos', 'simulation', 'scripts', 'bin', 'docs', 'sql', 'deploy'];
   const files = folders.flatMap((folder) =>
     filesBelow(folder, ['.ts', '.mjs', '.md', '.sql', '.lua', '.json']),
   );

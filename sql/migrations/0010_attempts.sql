@@ -472,8 +472,9 @@ grant execute on function
                         boolean[], integer),
   credits.cancel_batch(uuid[], integer[], integer[], integer[])
   to tollgate_dispatcher;
--- Ends credit locks by results; the charge is by the price of the version that ran. The fence (attempt, node, session) stands in the UPDATE's WHERE and nowhere else: what does
--- not match moves nothing. One answer per id: `settled`; `same` (this result was settled before), `different` (another one
+-- Ends credit locks by results; the charge is by the price of the version that ran. Input and output are each charged up to their own
+-- limit: what a node claims for the one does not use up what was set aside for the other. The fence (attempt, node, session) stands in
+-- the UPDATE's WHERE and nowhere else: what does not match moves nothing. One answer per id: `settled`; `same` (this result was settled before), `different` (another one
 -- was), `late` (ended without a result, or a newer attempt runs), `stale` (fence), `unknown`.
 create or replace function credits.settle_batch(
   p_ids uuid[], p_attempts smallint[], p_nodes text[], p_sessions bigint[], p_completed boolean[],
@@ -502,7 +503,8 @@ begin
            outcome = case when r.completed then 'completed'::jobs.outcome else 'failed' end,
            code = case when r.completed then null else 'TG_WORKER_ERROR' end,
            charged_micro = case when r.completed then least(j.locked_micro, (
-             select credits.cost_micro(r.input_tokens, r.output_tokens, v.input_price_micro, v.output_price_micro)
+             select credits.cost_micro(least(r.input_tokens, j.input_tokens_max), least(r.output_tokens, j.output_tokens_max),
+                                       v.input_price_micro, v.output_price_micro)
                from network.model_versions v where v.id = coalesce(j.run_version_id, j.model_version_id))) else 0 end,
            input_tokens = r.input_tokens, output_tokens = r.output_tokens, ended_at = v_now
       from unnest(p_ids, p_attempts, p_nodes, p_sessions, p_completed, p_input_tokens, p_output_tokens, p_digests)

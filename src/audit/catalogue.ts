@@ -10,7 +10,7 @@ export const INVARIANTS = {
   'credits.resolved_once': 'every lock is resolved at most once, and every resolution resolves a lock',
   'credits.capture_within_lock': 'no capture is more than its lock',
   'credits.lock_amount': "every lock is the price of its job's limits",
-  'credits.charge_amount': "every charge is the price of its job's usage, at most the lock",
+  'credits.charge_amount': "every charge is the price of its job's usage within its limits, at most the lock",
   'credits.job_exists': 'no transfer without a job, top-ups aside',
   'jobs.one_state': 'every job is in exactly one state, and its row agrees with it',
   'jobs.open_is_held': 'every open job has a lock that is not resolved',

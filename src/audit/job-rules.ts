@@ -131,6 +131,11 @@ function costMicro(
   return (BigInt(inputTokens) * inputPrice + BigInt(outputTokens) * outputPrice + 999_999n) / 1_000_000n;
 }
 
+/** What was used of a limit; null where nothing is said of the use. */
+function atMost(used: number | null, limit: number | null): number | null {
+  return used === null ? null : Math.min(used, limit ?? used);
+}
+
 function lockAmountFault(job: JobRow): string | null {
   // Without its version there is no price: that is what records.exist says.
   if (job.version_id === null) return null;
@@ -153,7 +158,11 @@ function chargeFault(job: JobRow): string | null {
   if (job.state !== 'succeeded') return charged === 0n ? null : `it ended ${job.state} and cost ${charged}`;
   if (job.version_id === null) return null;
   const ran = { inputPrice: job.run_input_price_micro, outputPrice: job.run_output_price_micro };
-  const cost = costMicro(ran, job.input_tokens, job.output_tokens);
+  const cost = costMicro(
+    ran,
+    atMost(job.input_tokens, job.input_tokens_max),
+    atMost(job.output_tokens, job.output_tokens_max),
+  );
   if (cost === null) return 'it was charged without a price or without a usage';
   const expected = cost < job.locked_micro ? cost : job.locked_micro;
   return charged === expected

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Clock } from '../clock.ts';
+import type { TimeSource } from '../clock.ts';
 
 /** Before every key: no UUIDv7 is that small. */
 export const FIRST_UUID = '00000000-0000-0000-0000-000000000000';
@@ -30,7 +30,7 @@ const FIRST_PAUSE_MS = 250;
 export async function askAgain<Suspect>(
   suspects: readonly Suspect[],
   forMs: number,
-  clock: Clock,
+  clock: TimeSource,
   ask: (suspects: readonly Suspect[]) => Promise<readonly Suspect[]>,
 ): Promise<readonly Suspect[]> {
   const endMs = clock.monotonicMs() + forMs;

@@ -79,13 +79,16 @@ async function repairOf(
   };
 }
 
-/** What was charged beyond the price of what was used, at most the lock. */
+/** What was charged beyond the price of what was used within the limits, at most the lock. */
 function overchargeMicro(job: JobRecord): bigint {
   const { inputPriceMicro, outputPriceMicro, inputTokens, outputTokens, lockedMicro } = job;
+  const { inputTokensMax, outputTokensMax } = job;
   const moved = job.resolutionMicro ?? job.chargedMicro;
   if (inputPriceMicro === null || outputPriceMicro === null) return 0n;
   const costMicro =
-    (BigInt(inputTokens ?? 0) * inputPriceMicro + BigInt(outputTokens ?? 0) * outputPriceMicro + 999_999n) /
+    (BigInt(Math.min(inputTokens ?? 0, inputTokensMax ?? 0)) * inputPriceMicro +
+      BigInt(Math.min(outputTokens ?? 0, outputTokensMax ?? 0)) * outputPriceMicro +
+      999_999n) /
     1_000_000n;
   const right = costMicro < lockedMicro ? costMicro : lockedMicro;
   return moved > right ? moved - right : 0n;

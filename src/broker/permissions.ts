@@ -36,6 +36,11 @@ export function publisherPermissions(user: string): Permissions {
   return { configure: own, write: `^${EXCHANGE.jobs}$`, read: own };
 }
 
+/** What is left to a publisher that is cut off: its reply queues. */
+export function cutOffPermissions(user: string): Permissions {
+  return { ...publisherPermissions(user), write: NOTHING };
+}
+
 /** Single quotes for a POSIX shell. */
 function quoted(text: string): string {
   return `'${text.replaceAll("'", String.raw`'\''`)}'`;

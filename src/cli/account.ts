@@ -10,10 +10,10 @@ export function accountCommand(): Command {
   return commandGroup(
     {
       name: 'account',
-      summary: 'accounts: make one with a publisher, add credit, look at it',
+      summary: 'accounts: make one with a publisher, add credit, limit it, look at it',
       examples: ['tollgate account create acme --credits 100', 'tollgate account show acme'],
     },
-    [createCommand(), topUpCommand(), showCommand()],
+    [createCommand(), topUpCommand(), limitCommand(), showCommand()],
   );
 }
 
@@ -110,10 +110,66 @@ function topUpCommand(): Command {
   );
 }
 
+interface LimitOptions {
+  readonly jobsPerSecond?: number;
+  readonly burst?: number;
+  readonly openLocks?: number;
+  readonly queued?: number;
+}
+
+function limitCommand(): Command {
+  const limit = command({
+    name: 'limit',
+    summary: 'set what an account may ask of each coordinator; what is not named stays',
+    examples: [
+      'tollgate account limit acme --jobs-per-second 50 --burst 200',
+      'tollgate account limit acme --open-locks 100 --queued 20',
+      'tollgate account limit acme --jobs-per-second default --json',
+    ],
+  })
+    .argument('<name>', 'name of the account', name)
+    .option('--jobs-per-second <n>', "jobs a second, or default for the configuration's", limitNumber)
+    .option('--burst <n>', 'how many of them at once, or default', limitNumber)
+    .option('--open-locks <n>', 'jobs that hold credit at a time, roughly, or default', limitNumber)
+    .option('--queued <n>', 'jobs that wait for a slot in one pool, or default', limitNumber);
+  return withAction<LimitOptions>(limit, async ({ args, options, output, loadConfig }) => {
+    const [account = ''] = args;
+    const { jobsPerSecond, burst, openLocks, queued } = options;
+    if ([jobsPerSecond, burst, openLocks, queued].every((given) => given === undefined))
+      usageFault('tollgate account limit', 'expects at least one limit, e.g. --jobs-per-second 50');
+    const { withDatabase, NEEDS_DATABASE } = await import('./stores.ts');
+    const { Accounts: AccountsRoom } = await import('../ledger/accounts.ts');
+    const config = await loadConfig(NEEDS_DATABASE);
+    const statement = await withDatabase(config, async (db) => {
+      const accounts = new AccountsRoom(db);
+      await accounts.limit(account, {
+        ...(jobsPerSecond === undefined ? {} : { jobsPerSecond }),
+        ...(burst === undefined ? {} : { burstJobs: burst }),
+        ...(openLocks === undefined ? {} : { openLocksMax: openLocks }),
+        ...(queued === undefined ? {} : { queuedMax: queued }),
+      });
+      return accounts.show(account);
+    });
+    output.result(statementData(statement), statementLines(statement).join('\n'));
+  });
+}
+
+/** The largest limit that any of them takes. */
+const LIMIT_MAX = 1_000_000;
+
+/** A parser of limits; `default` is 0, which gives the configuration's back. */
+function limitNumber(text: string): number {
+  if (text === 'default') return 0;
+  const number = /^\d{1,7}$/.test(text) ? Number(text) : 0;
+  if (number < 1 || number > LIMIT_MAX)
+    usageFault('a limit', `expects a whole number from 1 to ${LIMIT_MAX}, or default`);
+  return number;
+}
+
 function showCommand(): Command {
   const show = command({
     name: 'show',
-    summary: 'an account: its credit and its namespaces',
+    summary: 'an account: its credit, its namespaces, its limits and who may spend for it',
     examples: ['tollgate account show acme', 'tollgate account show acme --json'],
   }).argument('<name>', 'name of the account', name);
   return withAction(show, async ({ args, output, loadConfig }) => {
@@ -142,6 +198,16 @@ function statementData(statement: AccountStatement): object {
     held_micro: statement.heldMicro,
     captured_micro: statement.capturedMicro,
     credited_micro: statement.creditedMicro,
+    limits: {
+      jobs_per_second: statement.limits.jobsPerSecond,
+      burst: statement.limits.burstJobs,
+      open_locks: statement.limits.openLocksMax,
+      queued: statement.limits.queuedMax,
+    },
+    publishers: statement.publishers.map(({ name: publisher, bannedMs }) => ({
+      name: publisher,
+      cut_off_ms: bannedMs,
+    })),
   };
 }
 
@@ -152,5 +218,22 @@ function statementLines(statement: AccountStatement): string[] {
     `free       ${creditsText(statement.freeMicro)} credits`,
     `held       ${creditsText(statement.heldMicro)}`,
     `spent      ${creditsText(statement.capturedMicro)} of ${creditsText(statement.creditedMicro)}`,
+    `limits     ${limitsText(statement.limits)}`,
+    `spenders   ${statement.publishers.map(publisherText).join(', ')}`,
   ];
+}
+
+function limitsText(limits: AccountStatement['limits']): string {
+  const { jobsPerSecond, burstJobs, openLocksMax, queuedMax } = limits;
+  const own = [
+    jobsPerSecond && `${jobsPerSecond} jobs a second`,
+    burstJobs && `${burstJobs} at once`,
+    openLocksMax && `${openLocksMax} open locks`,
+    queuedMax && `${queuedMax} waiting`,
+  ].filter(Boolean);
+  return own.length === 0 ? "the configuration's" : `${own.join(', ')}; else the configuration's`;
+}
+
+function publisherText({ name: publisher, bannedMs }: AccountStatement['publishers'][number]): string {
+  return bannedMs > 0 ? `${publisher} (cut off for another ${Math.ceil(bannedMs / 1_000)} s)` : publisher;
 }

@@ -23,11 +23,11 @@ import { RetryAlarmClock } from '../maintenance/retry-alarms.ts';
 import { PoolRecords } from '../network/pools.ts';
 import { healthChecks } from '../observe.ts';
 import { Health } from '../ops/health.ts';
-import type { Log } from '../ops/types.ts';
 import { RedisFleetRegistry } from '../workers/registry.ts';
 import { RedisSlotLeases } from '../workers/slot-leases.ts';
 import { RedisSuspectCounts } from '../workers/suspect-counts.ts';
 import type { Base } from './base.ts';
+import { limitsOf } from './limits.ts';
 import type { Stores } from './stores.ts';
 
 /** What several parts are handed: the slots, the runner of stages, the replies, and the owner of failure with its alarm clock. */
@@ -36,7 +36,7 @@ function sharedParts(base: Base, stores: Stores) {
   const { directory, broker, redis, traces, traceStore, dispatcherDb } = stores;
   const { publisher } = broker;
   const slots = decorate('slots', new RedisSlotLeases(redis));
-  const stages = new StageRunner(clock, log, metrics, config.line);
+  const stages = new StageRunner(clock, log, metrics, config.line, Math.random);
   const replier = new Replier({ publisher, traces, bounds: config.line, clock, log, metrics });
   const attempts = decorate('attempts', new AttemptsPg(config.ledger, log, dispatcherDb));
   const alarms = new RetryAlarmClock({ servers: config.servers, fleet: config.fleet, publisher, log });
@@ -44,12 +44,14 @@ function sharedParts(base: Base, stores: Stores) {
   const basics = { clock, log, metrics, directory, broker, publisher, slots, traces, traceStore, health };
   const bounds = config.retries;
   const failures = new FailureOwner({ ...basics, attempts, alarms, bounds, random: Math.random });
-  return { ...basics, stages, replier, attempts, alarms, failures };
+  const { limits, cutOff } = limitsOf(base, stores);
+  return { ...basics, stages, replier, attempts, alarms, failures, limits, cutOff };
 }
 
-function nodeQueuesOf({ topology, directory }: Stores, log: Log): NodeQueues {
+function nodeQueuesOf({ clock, log }: Base, { topology, directory }: Stores): NodeQueues {
   return new NodeQueues({
     directory,
+    clock,
     log,
     declareNode: (node) => topology.declareNode(node),
     forgetNode: (node) => topology.forgetNode(node),
@@ -69,7 +71,7 @@ export function assemble(base: Base, stores: Stores) {
   const settlements = decorate('settlements', new SettlementsPg(log, stores.settlerDb));
   const ledger = decorate('sweeps', new SweepsPg(stores.dispatcherDb));
   const digestKey = digestKeyOf(config.secrets.digestKey);
-  const nodeQueues = nodeQueuesOf(stores, log);
+  const nodeQueues = nodeQueuesOf(base, stores);
   const poolRecords = new PoolRecords(stores.dispatcherDb, config.line.poolsMax);
   const line = new JobLine({
     ...shared,
@@ -118,6 +120,7 @@ export function assemble(base: Base, stores: Stores) {
     cancels: new CancelIntake({ ...shared, cancellations, bounds: config.line }),
     replier,
     alarms,
+    cutOff: shared.cutOff,
     budget,
     stages,
     health,

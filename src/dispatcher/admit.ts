@@ -7,11 +7,13 @@ import { type Code, type Refusal, refusal } from '../errors.ts';
 import { isUuidV7 } from '../ids.ts';
 import { poolOfWanted } from '../network/fitting.ts';
 import type { Directory, ModelVersion, Publisher, Wanted } from '../network/types.ts';
+import type { IntakeLimits, Limited } from './intake-limits.ts';
 import type { Admitted, Arrival, Known, Outcome } from './types.ts';
 
-/** What admit needs: the directory as it stands, and the key of the body digests. */
+/** What admit needs: the directory as it stands, what may be asked of us, and the key of the body digests. */
 export interface AdmitDeps {
   readonly directory: Directory;
+  readonly limits: Pick<IntakeLimits, 'ofPublisher' | 'ofAccount'>;
   readonly digestKey: KeyObject;
 }
 
@@ -62,11 +64,15 @@ function dead(code: Code, field: string, kind: 'out' | 'unknown' = 'out'): Admis
 /**
  * Decides whether a delivery is a job that may ask for money: first who sent it and whether it may be answered, then the
  * bytes, the envelope against the body, the account, the model, the limits. No I/O. The first fault wins and names its field.
+ * What is beyond a limit of its publisher or account is told so as early as that is known.
  */
 export function admit(arrival: Arrival, deps: AdmitDeps): Admission {
   const identified = identifySender(arrival, deps.directory);
   if (!identified.ok) return identified.no;
   const sender = identified.value;
+  const isJudged = isToBeJudged(arrival);
+  const flooding = isJudged ? beyond(arrival, deps.limits.ofPublisher(sender)) : null;
+  if (flooding) return flooding;
   const read = arrival.parsed
     ? { ok: true as const, value: arrival.parsed }
     : parseBody(arrival.delivery.body);
@@ -82,6 +88,9 @@ export function admit(arrival: Arrival, deps: AdmitDeps): Admission {
   if (!sender.accountIds.has(account.id)) return unknown('TG_ACCOUNT_NOT_ENTITLED', 'account');
   const namespaceId = account.namespaces.get(job.namespace);
   if (namespaceId === undefined) return unknown('TG_NAMESPACE_UNKNOWN', 'namespace');
+  const tooMuch = isJudged ? beyond(arrival, deps.limits.ofAccount(sender, account)) : null;
+  if (tooMuch) return tooMuch;
+  arrival.isWithinLimits = true;
 
   const { delivery } = arrival;
   const identity = {
@@ -108,6 +117,20 @@ export function admit(arrival: Arrival, deps: AdmitDeps): Admission {
       admitted: { ...known, model, jobId: job.id, attempt: 1, resumed: null },
     }
   );
+}
+
+/**
+ * Limits are for what comes for the first time. What was let in once is not judged again when it comes back from waiting, and what
+ * the broker delivers again may have its lock already.
+ */
+function isToBeJudged({ delivery, isWithinLimits }: Arrival): boolean {
+  return !delivery.redelivered && isWithinLimits !== true;
+}
+
+/** The way out of a job beyond a limit. One that expired in its queue may have been locked before that, so it is only counted. */
+function beyond({ source }: Arrival, limited: Limited | null): Admission | null {
+  if (limited === null || source === 'expired') return null;
+  return { kind: 'out', outcome: { kind: 'limited', ...limited } };
 }
 
 /**

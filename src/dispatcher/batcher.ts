@@ -1,4 +1,5 @@
 import pLimit, { type LimitFunction } from 'p-limit';
+import type { Clock } from '../clock.ts';
 
 /**
  * Batches that form by themselves: whatever waits when a batch may start is the batch, so an idle system sends one job at
@@ -8,6 +9,7 @@ import pLimit, { type LimitFunction } from 'p-limit';
  * `run` must not reject: it answers for every item it was given.
  */
 export class Batcher<T> {
+  readonly #clock: Pick<Clock, 'soon'>;
   readonly #take: (countMax: number) => readonly T[];
   readonly #run: (batch: readonly T[]) => Promise<void>;
   readonly #batchMax: number;
@@ -18,10 +20,12 @@ export class Batcher<T> {
   readonly #running = new Set<Promise<void>>();
 
   constructor(
+    clock: Pick<Clock, 'soon'>,
     bounds: { batchJobsMax: number; batchesInFlightMax: number },
     take: (countMax: number) => readonly T[],
     run: (batch: readonly T[]) => Promise<void>,
   ) {
+    this.#clock = clock;
     this.#batchMax = bounds.batchJobsMax;
     this.#inFlightMax = bounds.batchesInFlightMax;
     this.#limit = pLimit(bounds.batchesInFlightMax);
@@ -37,7 +41,7 @@ export class Batcher<T> {
   nudge(): void {
     if (this.#isScheduled || !this.#isOpen || this.#running.size >= this.#inFlightMax) return;
     this.#isScheduled = true;
-    setImmediate(() => {
+    this.#clock.soon(() => {
       this.#isScheduled = false;
       this.#start();
     });

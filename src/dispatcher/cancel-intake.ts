@@ -18,6 +18,7 @@ import { Batcher } from './batcher.ts';
 import { deadLetter } from './dead-letter.ts';
 import { distinctParts } from './distinct.ts';
 import { type FailureOwner, hasWorker } from './failure-owner.ts';
+import type { IntakeLimits } from './intake-limits.ts';
 import { QueueConsumer } from './queue-consumer.ts';
 import { addressed, failureReply, refusalReply, type Replier } from './replies.ts';
 import { anyLive, type StageRunner } from './stage-runner.ts';
@@ -28,6 +29,7 @@ interface CancelIntakeDeps {
   readonly broker: Broker;
   readonly publisher: Publisher;
   readonly directory: Directory;
+  readonly limits: Pick<IntakeLimits, 'ofPublisher'>;
   readonly cancellations: Cancellations;
   readonly failures: Pick<FailureOwner, 'release' | 'tellWorkers'>;
   readonly replier: Replier;
@@ -53,6 +55,8 @@ type Read =
   | { readonly kind: 'wanted'; readonly wanted: Wanted }
   /** The directory may only be behind: it is read again before this is said. */
   | { readonly kind: 'refused' | 'unknown'; readonly why: Refusal; readonly job: string | null }
+  /** Beyond what its publisher may send; `event` as in `Limited`. */
+  | { readonly kind: 'limited'; readonly why: Refusal; readonly job: null; readonly event: string | null }
   /** Nobody may be answered. */
   | { readonly kind: 'dead'; readonly why: Refusal };
 
@@ -74,11 +78,12 @@ export class CancelIntake implements Service {
   constructor(deps: CancelIntakeDeps) {
     this.#deps = deps;
     this.#batcher = new Batcher(
+      deps.clock,
       deps.bounds,
       (countMax) => this.#waiting.splice(0, countMax),
       (batch) => this.#run(batch),
     );
-    this.#consumer = new QueueConsumer(deps.broker, deps.log, {
+    this.#consumer = new QueueConsumer(deps.broker, deps.clock, deps.log, {
       queue: QUEUE.cancel,
       prefetch: PREFETCH,
       onDelivery: (delivery) => {
@@ -120,10 +125,13 @@ export class CancelIntake implements Service {
 
   async #readAll(deliveries: readonly Delivery[]): Promise<(readonly [Delivery, Read])[]> {
     const { directory } = this.#deps;
-    const first = deliveries.map((delivery) => [delivery, readCancel(delivery, directory)] as const);
+    const first = deliveries.map((delivery) => [delivery, readCancel(delivery, this.#deps)] as const);
     if (!first.some(([, { kind }]) => kind === 'unknown' || kind === 'dead')) return first;
     await directory.refresh();
-    return deliveries.map((delivery) => [delivery, readCancel(delivery, directory)] as const);
+    return first.map(([delivery, read]) => [
+      delivery,
+      read.kind === 'unknown' || read.kind === 'dead' ? readCancel(delivery, this.#deps) : read,
+    ]);
   }
 
   async #cancel(wanted: readonly Wanted[]): Promise<AddressedReply[]> {
@@ -161,7 +169,7 @@ export class CancelIntake implements Service {
   async #trace(reads: readonly (readonly [Delivery, Read])[]): Promise<void> {
     const { traces, clock, log } = this.#deps;
     const events = reads.flatMap(([delivery, one]) =>
-      'why' in one ? [refusedEvent(delivery, one, clock)] : [],
+      'why' in one && !isNotedAlready(one) ? [refusedEvent(delivery, one, clock)] : [],
     );
     if (events.length > 0) await writeDocuments({ ...NO_DOCUMENTS, events }, traces, log);
   }
@@ -172,14 +180,19 @@ export class CancelIntake implements Service {
   }
 }
 
-/** Decides what a cancellation is: first who sent it, then the bytes, then the account. No I/O. The first fault wins and names its field. */
-export function readCancel(delivery: Delivery, directory: Directory): Read {
+/** Decides what a cancellation is: first who sent it and whether it sends too much, then the bytes, then the account. No I/O. The first fault wins and names its field. */
+export function readCancel(
+  delivery: Delivery,
+  { directory, limits }: Pick<CancelIntakeDeps, 'directory' | 'limits'>,
+): Read {
   const sender = identifySender({ delivery, source: 'pool', isPoison: false }, directory);
   if (!sender.ok) {
     const outcome = 'outcome' in sender.no ? sender.no.outcome : null;
     const why = outcome?.kind === 'dead' ? outcome.refusal : refusal('TG_SENDER_UNKNOWN', 'user_id');
     return { kind: 'dead', why };
   }
+  const limited = delivery.redelivered ? null : limits.ofPublisher(sender.value);
+  if (limited) return { kind: 'limited', why: limited.refusal, job: null, event: limited.event };
   const parsed = parseCancel(delivery.body);
   if (!parsed.ok) return { kind: 'refused', why: parsed.fault, job: null };
   const { id, account: name, namespace } = parsed.value;
@@ -196,9 +209,14 @@ export function readCancel(delivery: Delivery, directory: Directory): Read {
 }
 
 function refusedReply([delivery, one]: readonly [Delivery, Read]): AddressedReply[] {
-  if (one.kind !== 'refused' && one.kind !== 'unknown') return [];
+  if (!('why' in one) || one.kind === 'dead') return [];
   const reply = addressed(delivery, refusalReply(one.job, 'refused', one.why), 'cancel');
-  return reply === null ? [] : [reply];
+  if (reply === null) return [];
+  return [one.kind === 'limited' ? { ...reply, isOnce: true } : reply];
+}
+
+function isNotedAlready(one: Read): boolean {
+  return one.kind === 'limited' && one.event === null;
 }
 
 function refusedEvent(
@@ -210,7 +228,7 @@ function refusedEvent(
   const job = 'job' in one ? one.job : null;
   const body = createHash('sha256').update(delivery.body).digest('base64url');
   return {
-    key: `cancel:${code}:${job ?? ''}:${body}`,
+    key: one.kind === 'limited' && one.event ? one.event : `cancel:${code}:${job ?? ''}:${body}`,
     kind: 'refusal',
     code,
     field,

@@ -127,3 +127,19 @@ export function refusalEvent(
     atMs: nowMs,
   };
 }
+
+/** The one event of a minute for all that was refused with this code for this account or publisher; it shows the first of them. */
+export function limitEvent(arrival: Arrival, why: Refusal, key: string, nowMs: number): EventDocument {
+  const { delivery, parsed } = arrival;
+  return {
+    key,
+    kind: 'refusal',
+    code: why.code,
+    field: why.field,
+    message: why.message,
+    job: parsed?.id ?? null,
+    namespace: parsed?.namespace ?? null,
+    sender: delivery.userId,
+    atMs: nowMs,
+  };
+}

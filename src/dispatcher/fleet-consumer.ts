@@ -47,7 +47,7 @@ export class FleetConsumer implements Service {
       onRefused: (refused) => this.#record(refused),
       onOldSession: (node, session) => this.#tell(node, { v: 1, kind: 'superseded', session }),
     });
-    this.#consumer = new QueueConsumer(deps.broker, deps.log, {
+    this.#consumer = new QueueConsumer(deps.broker, deps.clock, deps.log, {
       queue: deps.queue,
       prefetch: PREFETCH,
       onDelivery: (delivery) => void intake.take(delivery),

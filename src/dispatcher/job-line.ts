@@ -1,6 +1,6 @@
 import type { KeyObject } from 'node:crypto';
 import type { Publisher } from '../broker/types.ts';
-import type { Clock } from '../clock.ts';
+import type { CancelTimer, Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 import { StoreError } from '../errors.ts';
 import { uuidV7TimeMs } from '../ids.ts';
@@ -17,9 +17,11 @@ import type { FailureOwner } from './failure-owner.ts';
 import { type FinishedJob, leaveFinished } from './finished.ts';
 import { buryDead, countExits, farewell, replyToExits, traceBatch } from './leave.ts';
 import { InFlight } from './in-flight.ts';
+import type { IntakeLimits } from './intake-limits.ts';
 import { leaseOf, lock } from './lock.ts';
 import { type Ending, endUnlocked, lookUp } from './look-up.ts';
 import type { NodeQueues } from './node-queues.ts';
+import { payerOf } from './payer.ts';
 import { place } from './place.ts';
 import { PriorityQueue } from './priority-queue.ts';
 import type { Replier } from './replies.ts';
@@ -27,6 +29,7 @@ import { reserve } from './reserve.ts';
 import { resume } from './resume.ts';
 import { anyLive, type StageRunner } from './stage-runner.ts';
 import type { Admitted, Arrival, Dispatched, Exit, Locked, Reserved, Resumed } from './types.ts';
+import { boundWaiting } from './waiting-bound.ts';
 
 /** What the line is made of; each part is real in the daemon and may be another in a bench or the simulator. */
 export interface JobLineDeps {
@@ -36,6 +39,7 @@ export interface JobLineDeps {
   readonly bounds: Config['line'] & Pick<Config['retries'], 'firstTokenMs'>;
   readonly digestKey: KeyObject;
   readonly directory: Directory;
+  readonly limits: Pick<IntakeLimits, 'ofPublisher' | 'ofAccount' | 'ofWaiting' | 'countLock'>;
   /** Makes the records of pools; the directory shows them after a refresh. */
   readonly openPools: (wanted: readonly Wanted[]) => Promise<unknown>;
   readonly slots: SlotLeases;
@@ -55,7 +59,8 @@ const RESEND_MS = 100;
 
 /** A batch on its way: what came, what has left so far, and what only waits for the answer it had before. */
 interface Batch {
-  readonly arrivals: readonly Arrival[];
+  /** Without those that are turned away: they are answered apart. Written by the stage that admits only. */
+  arrivals: readonly Arrival[];
   readonly exits: Exit[];
   readonly finished: FinishedJob[];
 }
@@ -72,18 +77,28 @@ export class JobLine {
   readonly #waiting: PriorityQueue<Arrival>;
   readonly #batcher: Batcher<Arrival>;
   readonly #ends: BatchEnds;
+  /** Jobs beyond a limit, on their way out beside the batches: a flood of them holds up no end of a batch. */
+  readonly #turnedAway: Exit[] = [];
+  readonly #door: Batcher<Exit>;
   readonly #inFlight = new InFlight();
-  readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #timers = new Set<CancelTimer>();
   #isOpen = true;
 
   constructor(deps: JobLineDeps) {
     this.#deps = deps;
-    this.#waiting = new PriorityQueue(deps.bounds.batchShare);
+    this.#waiting = new PriorityQueue(deps.bounds.batchShare, payerOf);
     this.#ends = new BatchEnds(deps.bounds.batchEndsMax);
     this.#batcher = new Batcher(
+      deps.clock,
       deps.bounds,
       (countMax) => this.#waiting.take(countMax),
       (arrivals) => this.#run(arrivals),
+    );
+    this.#door = new Batcher(
+      deps.clock,
+      { ...deps.bounds, batchesInFlightMax: 1 },
+      (countMax) => this.#turnedAway.splice(0, countMax),
+      (exits) => this.#turnAway(exits),
     );
   }
 
@@ -114,9 +129,11 @@ export class JobLine {
   /** Begins no new batch, hands back what has not begun, and resolves when the batches under way have ended. */
   async stop(): Promise<void> {
     this.#isOpen = false;
-    for (const timer of this.#timers) clearTimeout(timer);
+    for (const cancel of this.#timers) cancel();
     for (const arrival of this.#waiting.take(this.#waiting.size)) this.#answer(arrival, 'requeue');
     await this.#batcher.close();
+    await this.#door.close();
+    for (const { arrival } of this.#turnedAway.splice(0)) this.#answer(arrival, 'requeue');
     await this.#ends.close();
     for (const arrival of this.#inFlight.drain()) this.#answer(arrival, 'requeue');
   }
@@ -136,12 +153,19 @@ export class JobLine {
   }
 
   async #run(arrivals: readonly Arrival[]): Promise<void> {
+    const batch: Batch = { arrivals, exits: [], finished: [] };
     try {
-      const finish = await this.#stages({ arrivals, exits: [], finished: [] });
-      await this.#ends.take(finish().catch((error: unknown) => this.#handBack(arrivals, error)));
+      const finish = await this.#stages(batch);
+      await this.#ends.take(finish().catch((error: unknown) => this.#handBack(batch.arrivals, error)));
     } catch (error) {
-      this.#handBack(arrivals, error);
+      this.#handBack(batch.arrivals, error);
     }
+  }
+
+  /** Answers jobs beyond a limit, and acknowledges them. */
+  async #turnAway(exits: readonly Exit[]): Promise<void> {
+    const batch: Batch = { arrivals: exits.map(({ arrival }) => arrival), exits: [...exits], finished: [] };
+    await this.#finish(batch, []).catch((error: unknown) => this.#handBack(batch.arrivals, error));
   }
 
   async #admit(batch: Batch): Promise<{
@@ -149,11 +173,16 @@ export class JobLine {
     due: readonly DueRetry[];
     endings: ReadonlyMap<Ending, Exit>;
   }> {
-    const { arrivals } = batch;
-    const admitted = await this.#call(batch, 'admit', arrivals.length, async () =>
-      admitBatch(arrivals, this.#deps),
-    );
-    batch.exits.push(...admitted.off);
+    const admit = async () => admitBatch(batch.arrivals, this.#deps);
+    const admitted = await this.#call(batch, 'admit', batch.arrivals.length, admit);
+    const turnedAway = admitted.off.filter(({ outcome }) => outcome.kind === 'limited');
+    if (turnedAway.length > 0) {
+      const away = new Set(turnedAway.map(({ arrival }) => arrival));
+      batch.arrivals = batch.arrivals.filter((arrival) => !away.has(arrival));
+      this.#turnedAway.push(...turnedAway);
+      this.#door.nudge();
+    }
+    batch.exits.push(...admitted.off.filter(({ outcome }) => outcome.kind !== 'limited'));
     if (admitted.unsure.length > 0) void this.#refreshFor(admitted.unsure, admitted.unopened);
     return {
       jobs: admitted.on.filter((one) => this.#inFlight.claim(one.arrival)),
@@ -186,7 +215,7 @@ export class JobLine {
   async #reserve(batch: Batch, attempts: readonly (Admitted | Resumed)[]): Promise<readonly Reserved[]> {
     if (attempts.length === 0) return [];
     const split = await this.#call(batch, 'reserve', attempts.length, () => reserve(attempts, this.#deps));
-    batch.exits.push(...split.off);
+    batch.exits.push(...boundWaiting(split.off, this.#deps));
     return split.on;
   }
 
@@ -208,6 +237,7 @@ export class JobLine {
     const locked = await this.#call(batch, 'lock', first.length, () => lock(first, this.#deps));
     batch.exits.push(...locked.off);
     batch.finished.push(...locked.finished);
+    for (const accountId of locked.newOf) this.#deps.limits.countLock(accountId, 1);
     await this.#deps.failures.release(locked.give);
     if (locked.repriced.length > 0) await this.#admitAgain(locked.repriced);
     return locked.on;
@@ -352,11 +382,11 @@ export class JobLine {
   }
 
   #after(delayMs: number, call: () => void): void {
-    const timer = setTimeout(() => {
-      this.#timers.delete(timer);
+    const cancel = this.#deps.clock.after(delayMs, () => {
+      this.#timers.delete(cancel);
       call();
-    }, delayMs);
-    this.#timers.add(timer);
+    });
+    this.#timers.add(cancel);
   }
 
   #countDispatch({ locked, dispatchMs }: Dispatched): void {

@@ -5,7 +5,14 @@ import type { Log, Metrics } from '../ops/types.ts';
 import type { EventDocument, RequestDocument, RouteDocument, TraceSink } from '../traces/types.ts';
 import { answered } from './answered.ts';
 import { deadLetter } from './dead-letter.ts';
-import { earlierRouting, refusalEvent, requestDocument, routeDocument, routingEntry } from './documents.ts';
+import {
+  earlierRouting,
+  limitEvent,
+  refusalEvent,
+  requestDocument,
+  routeDocument,
+  routingEntry,
+} from './documents.ts';
 import type { FinishedJob } from './finished.ts';
 import { addressed, type Replier, refusalReply } from './replies.ts';
 import { anyLive, type StageRunner } from './stage-runner.ts';
@@ -32,10 +39,13 @@ export async function replyToExits(exits: readonly Exit[], deps: LeaveDeps): Pro
 
 function replyOf({ arrival, outcome }: Exit): AddressedReply | null {
   const { replyTo, correlationId, messageId } = arrival.delivery;
+  const job = arrival.parsed?.id ?? (messageId !== null && isUuidV7(messageId) ? messageId : null);
   switch (outcome.kind) {
-    case 'refused': {
-      const job = arrival.parsed?.id ?? (messageId !== null && isUuidV7(messageId) ? messageId : null);
+    case 'refused':
       return addressed({ replyTo, correlationId }, refusalReply(job, outcome.state, outcome.refusal));
+    case 'limited': {
+      const reply = addressed({ replyTo, correlationId }, refusalReply(job, 'refused', outcome.refusal));
+      return reply && { ...reply, isOnce: true };
     }
     case 'answered':
       return outcome.reply;
@@ -94,6 +104,8 @@ function collect(
       const known = outcome.kind === 'refused' ? outcome.known : null;
       events.push(refusalEvent(arrival, outcome.refusal, known, nowMs));
       if (known) requests.push(requestDocument(known, receivedAt(arrival), null));
+    } else if (outcome.kind === 'limited') {
+      if (outcome.event !== null) events.push(limitEvent(arrival, outcome.refusal, outcome.event, nowMs));
     } else if (outcome.kind === 'given_up') {
       addRouting({ locked: outcome.locked, dispatchedAtMs: null, dispatchMs: null });
     }
@@ -135,6 +147,7 @@ export function farewell(exit: Exit): Farewell {
   const { kind } = exit.outcome;
   switch (kind) {
     case 'refused':
+    case 'limited':
     case 'dead':
     case 'answered':
     case 'done':
@@ -154,7 +167,7 @@ export function farewell(exit: Exit): Farewell {
 /** Counts how the batch ended, once per job. */
 export function countExits(exits: readonly Exit[], metrics: Metrics): void {
   for (const { outcome } of exits) {
-    if (outcome.kind === 'refused' || outcome.kind === 'dead') metrics.refused(outcome.refusal.code);
+    if ('refusal' in outcome) metrics.refused(outcome.refusal.code);
     if (outcome.kind === 'refused' && outcome.state === 'expired') metrics.ended('expired');
   }
 }

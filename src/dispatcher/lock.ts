@@ -21,6 +21,8 @@ export interface LockedBatch {
   readonly finished: readonly FinishedJob[];
   readonly repriced: readonly Reserved<Admitted>[];
   readonly give: readonly LeaseName[];
+  /** The account of each lock that is new. */
+  readonly newOf: readonly number[];
 }
 
 /**
@@ -29,7 +31,7 @@ export interface LockedBatch {
  * not ours); refusals leave. A slot taken for anything but this node and session is given back. Source: design [2], [5], [15].
  */
 export async function lock(reserved: readonly Reserved<Admitted>[], deps: LockDeps): Promise<LockedBatch> {
-  if (reserved.length === 0) return { on: [], off: [], finished: [], repriced: [], give: [] };
+  if (reserved.length === 0) return { on: [], off: [], finished: [], repriced: [], give: [], newOf: [] };
   const askedMs = deps.clock.monotonicMs();
   const answers = await deps.locks.lockBatch(reserved.map(toRequest));
   const nowMs = deps.clock.nowMs();
@@ -38,18 +40,21 @@ export async function lock(reserved: readonly Reserved<Admitted>[], deps: LockDe
   const finished: FinishedJob[] = [];
   const repriced: Reserved<Admitted>[] = [];
   const give: LeaseName[] = [];
+  const newOf: number[] = [];
   for (const [one, answer] of answered(reserved, answers)) {
     deps.metrics.locks(answer.kind, 1);
     if (!keepsSlot(one, answer)) give.push(leaseOf(one));
-    if (answer.kind === 'new') on.push(newLock(one, answer, askedMs, nowMs));
-    else if (answer.kind === 'repriced') repriced.push(one);
+    if (answer.kind === 'new') {
+      on.push(newLock(one, answer, askedMs, nowMs));
+      newOf.push(one.admitted.account.id);
+    } else if (answer.kind === 'repriced') repriced.push(one);
     else if (answer.kind === 'exists') {
       const again = resend(one.admitted, answer, askedMs, nowMs);
       if (again) on.push({ ...again, choice: keepsSlot(one, answer) ? one.choice : null });
       else finished.push({ known: one.admitted, existing: answer });
     } else off.push(refusedExit(one, answer));
   }
-  return { on, off, finished, repriced, give };
+  return { on, off, finished, repriced, give, newOf };
 }
 
 /** The name of the lease that was reserved. */

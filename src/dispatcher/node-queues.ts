@@ -1,3 +1,4 @@
+import type { CancelTimer, Clock } from '../clock.ts';
 import { StoreError } from '../errors.ts';
 import type { Directory } from '../network/types.ts';
 import type { Log, Service } from '../ops/types.ts';
@@ -11,6 +12,7 @@ interface NodeQueuesDeps {
   readonly declareNode: (node: string) => Promise<void>;
   /** Makes the next `declareNode` of a node ask the broker, though it was declared before. */
   readonly forgetNode: (node: string) => void;
+  readonly clock: Clock;
   readonly log: Log;
 }
 
@@ -19,7 +21,7 @@ export class NodeQueues implements Service {
   readonly #deps: NodeQueuesDeps;
   readonly #declared = new Set<string>();
   #endSubscription: () => void = () => undefined;
-  #timer: NodeJS.Timeout | null = null;
+  #timer: CancelTimer | null = null;
   #running: Promise<void> | null = null;
   #mustRunAgain = false;
   #isStopped = false;
@@ -43,7 +45,7 @@ export class NodeQueues implements Service {
   async stop(): Promise<void> {
     this.#isStopped = true;
     this.#endSubscription();
-    if (this.#timer) clearTimeout(this.#timer);
+    this.#timer?.();
     await this.#running;
   }
 
@@ -64,10 +66,10 @@ export class NodeQueues implements Service {
       for (const { status, ...rest } of declared) {
         if (status === 'fulfilled' || !('reason' in rest)) continue;
         if (!(rest.reason instanceof StoreError)) throw rest.reason;
-        this.#timer ??= setTimeout(() => {
+        this.#timer ??= this.#deps.clock.after(RETRY_MS, () => {
           this.#timer = null;
           this.#run();
-        }, RETRY_MS);
+        });
       }
     }
   }

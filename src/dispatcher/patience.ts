@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../clock.ts';
 import { StoreError } from '../errors.ts';
 
@@ -7,6 +6,8 @@ export interface Patience {
   readonly clock: Clock;
   readonly forMs: number;
   readonly delayMsMax: number;
+  /** Uniform in [0, 1). */
+  readonly random: () => number;
   /** False as soon as nobody waits for the answer any more: every delivery of the batch is gone, or we stop. */
   readonly isWanted: () => boolean;
   /** Told about each failure. */
@@ -28,9 +29,9 @@ export async function persist<T>(call: () => Promise<T>, patience: Patience): Pr
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;
       patience.onFailure(error);
-      const jitteredMs = delayMs * (0.5 + Math.random() / 2);
+      const jitteredMs = delayMs * (0.5 + patience.random() / 2);
       if (!patience.isWanted() || patience.clock.monotonicMs() + jitteredMs > untilMs) throw error;
-      await sleep(jitteredMs);
+      await patience.clock.sleep(jitteredMs);
       if (!patience.isWanted()) throw error;
     }
   }

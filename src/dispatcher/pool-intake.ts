@@ -5,7 +5,9 @@ import { jobQueue, PRIORITIES, type Priority } from '../contracts/names.ts';
 import { StoreError } from '../errors.ts';
 import type { Log, Metrics } from '../ops/types.ts';
 import type { ByteBudget } from './byte-budget.ts';
+import type { IntakeLimits } from './intake-limits.ts';
 import type { JobLine } from './job-line.ts';
+import { payerOf } from './payer.ts';
 import { PriorityQueue } from './priority-queue.ts';
 import type { SeenJobs } from './seen-jobs.ts';
 import type { Suspects } from './suspects.ts';
@@ -27,6 +29,7 @@ interface PoolIntakeDeps {
   readonly budget: ByteBudget;
   readonly suspects: Suspects;
   readonly seen: SeenJobs;
+  readonly limits: Pick<IntakeLimits, 'isRefusing'>;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Pick<Metrics, 'jobsReceived' | 'redelivered'>;
@@ -66,13 +69,16 @@ export class PoolIntake implements WaitingRoom {
   #pausedMs = Number.NEGATIVE_INFINITY;
   /** Deliveries of the channel whose bytes are in the count: one that is answered twice gives them back once. */
   readonly #counted = new Set<Delivery>();
+  /** Jobs that have had to wait for a slot and are still in our hands, and how many there are of each account. */
+  readonly #waited = new Set<Arrival>();
+  readonly #waitedBy = new Map<string, number>();
   /** The change of state under way; one at a time. */
   #changing: Promise<void> | null = null;
 
   constructor(pool: string, deps: PoolIntakeDeps) {
     this.pool = pool;
     this.#deps = deps;
-    this.#held = new PriorityQueue(deps.bounds.batchShare);
+    this.#held = new PriorityQueue(deps.bounds.batchShare, payerOf);
   }
 
   get state(): 'paused' | 'open' | 'full' {
@@ -99,10 +105,15 @@ export class PoolIntake implements WaitingRoom {
     this.#state = 'full';
     this.#heldSinceMs ??= this.#deps.clock.monotonicMs();
     this.#returned.push(arrival);
+    this.#countWaited(arrival);
     if (!this.#isWoken) return;
     this.#isWoken = false;
     // Once the rest of its batch is back, too.
     queueMicrotask(() => this.#offerHeld(WAKE_JOBS));
+  }
+
+  heldBy(account: string): number {
+    return this.#waitedBy.get(account) ?? 0;
   }
 
   placed(count: number): void {
@@ -113,6 +124,18 @@ export class PoolIntake implements WaitingRoom {
   left(arrival: Arrival): void {
     this.#deps.suspects.left(arrival.delivery);
     if (this.#counted.delete(arrival.delivery)) this.#deps.budget.add(-arrival.delivery.body.length);
+    const account = arrival.parsed?.account;
+    if (!this.#waited.delete(arrival) || account === undefined) return;
+    const left = this.heldBy(account) - 1;
+    if (left > 0) this.#waitedBy.set(account, left);
+    else this.#waitedBy.delete(account);
+  }
+
+  #countWaited(arrival: Arrival): void {
+    const account = arrival.parsed?.account;
+    if (account === undefined || this.#waited.has(arrival)) return;
+    this.#waited.add(arrival);
+    this.#waitedBy.set(account, this.heldBy(account) + 1);
   }
 
   /** A slot came free somewhere in the pool. */
@@ -165,9 +188,16 @@ export class PoolIntake implements WaitingRoom {
       asked: 0,
     };
     if (this.#state === 'paused') this.#handBack([arrival]);
-    // A suspect goes on also without a slot: others wait for its end, it may have been locked, and the line holds it if not.
-    else if (this.#state === 'full' && !this.#deps.suspects.isWatched(delivery)) this.#held.push(arrival);
+    else if (this.#state === 'full' && !this.#goesOnWithoutSlot(delivery)) this.#held.push(arrival);
     else this.#deps.line.offer(arrival);
+  }
+
+  /**
+   * A suspect: others wait for its end, it may have been locked, and the line holds it if not. What a flood brings: most of it is
+   * refused, and until then it would fill our hands.
+   */
+  #goesOnWithoutSlot(delivery: Delivery): boolean {
+    return this.#deps.suspects.isWatched(delivery) || this.#deps.limits.isRefusing(delivery.userId);
   }
 
   #offerHeld(countMax: number): void {
@@ -241,6 +271,8 @@ export class PoolIntake implements WaitingRoom {
     for (const { delivery } of this.#inOrder().take(this.held)) this.#deps.suspects.left(delivery);
     for (const { body } of this.#counted) this.#deps.budget.add(-body.length);
     this.#counted.clear();
+    this.#waited.clear();
+    this.#waitedBy.clear();
   }
 
   async #pause(): Promise<void> {

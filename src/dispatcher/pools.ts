@@ -1,5 +1,5 @@
 import type { Broker } from '../broker/types.ts';
-import type { Clock } from '../clock.ts';
+import type { CancelTimer, Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 import type { Priority } from '../contracts/names.ts';
 import { StoreError } from '../errors.ts';
@@ -7,6 +7,7 @@ import type { Directory } from '../network/types.ts';
 import type { Log, Metrics, Service } from '../ops/types.ts';
 import type { SlotLeases } from '../workers/types.ts';
 import type { ByteBudget } from './byte-budget.ts';
+import type { IntakeLimits } from './intake-limits.ts';
 import type { JobLine } from './job-line.ts';
 import { PoolIntake } from './pool-intake.ts';
 import type { SeenJobs } from './seen-jobs.ts';
@@ -23,6 +24,7 @@ interface PoolsDeps {
   readonly budget: ByteBudget;
   readonly suspects: Suspects;
   readonly seen: SeenJobs;
+  readonly limits: Pick<IntakeLimits, 'isRefusing'>;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Pick<Metrics, 'jobsReceived' | 'redelivered'>;
@@ -34,7 +36,7 @@ export class Pools implements Service {
   readonly #pools = new Map<string, PoolIntake>();
   #slots: Awaited<ReturnType<SlotLeases['poolSlots']>> = new Map();
   #endSubscriptions: (() => void)[] = [];
-  #timer: NodeJS.Timeout | null = null;
+  #timer: CancelTimer | null = null;
   #isLooking = false;
   #mustLookAgain = false;
   #isRunning = false;
@@ -82,13 +84,13 @@ export class Pools implements Service {
       slots.onWake((pool) => this.#wake(pool)),
     ];
     const everyMs = Math.min(bounds.retryPausedMs, bounds.pauseAfterMs) / 2;
-    this.#timer = setInterval(() => void this.#look(), everyMs);
+    this.#timer = this.#deps.clock.every(everyMs, () => void this.#look());
     await this.#look();
   }
 
   async stop(): Promise<void> {
     this.#isRunning = false;
-    if (this.#timer) clearInterval(this.#timer);
+    this.#timer?.();
     for (const end of this.#endSubscriptions) end();
     this.#endSubscriptions = [];
     await Promise.all(this.intakes.map((intake) => intake.stop()));

@@ -1,22 +1,25 @@
 import type { Priority } from '../contracts/names.ts';
+import { FairRow } from './fair-row.ts';
 
 /**
- * Two first-in-first-out rows. `take` serves `interactive` first; while both wait, one place in `1 / batchShare` is for `batch`.
- * The order inside a take is the order of placement, and slots may be for its first jobs only: so the takes begin their count at
- * another place each, and `batch` has its share also where a single slot comes free at a time. Source: design [17].
+ * Two rows, in each of which owners are served in turn and the items of one owner first in, first out. `take` serves `interactive`
+ * first; while both wait, one place in `1 / batchShare` is for `batch`. The order inside a take is the order of placement, and slots
+ * may be for its first jobs only: so the takes begin their count at another place each, and `batch` has its share also where a
+ * single slot comes free at a time. Source: design [17].
  */
 export class PriorityQueue<T extends { readonly priority: Priority }> {
-  readonly #rows: Record<Priority, T[]> = { interactive: [], batch: [] };
+  readonly #rows: Record<Priority, FairRow<T>>;
   readonly #batchShare: number;
   /** Where the next take begins to count, while both wait. */
   #firstPlace = 0;
 
-  constructor(batchShare: number) {
+  constructor(batchShare: number, ownerOf: (item: T) => string) {
     this.#batchShare = batchShare;
+    this.#rows = { interactive: new FairRow(ownerOf), batch: new FairRow(ownerOf) };
   }
 
   get size(): number {
-    return this.#rows.interactive.length + this.#rows.batch.length;
+    return this.#rows.interactive.size + this.#rows.batch.size;
   }
 
   push(item: T): void {
@@ -25,42 +28,44 @@ export class PriorityQueue<T extends { readonly priority: Priority }> {
 
   /** Puts items back in front, keeping their order. */
   putBack(items: readonly T[]): void {
-    for (const priority of ['interactive', 'batch'] as const) {
-      const back = items.filter((item) => item.priority === priority);
-      if (back.length > 0) this.#rows[priority] = [...back, ...this.#rows[priority]];
-    }
+    for (const priority of ['interactive', 'batch'] as const)
+      this.#rows[priority].putBack(items.filter((item) => item.priority === priority));
   }
 
   take(countMax: number): T[] {
     const { interactive, batch } = this.#rows;
     const wanted = Math.min(countMax, this.size);
-    if (interactive.length === 0) return batch.splice(0, wanted);
-    if (batch.length === 0) return interactive.splice(0, wanted);
-    const taken: T[] = [];
+    if (interactive.size === 0) return batch.take(wanted);
+    if (batch.size === 0) return interactive.take(wanted);
+    const places = this.#places(wanted);
+    const items = {
+      interactive: interactive.take(places.filter((priority) => priority === 'interactive').length),
+      batch: batch.take(places.filter((priority) => priority === 'batch').length),
+    };
     const from = { interactive: 0, batch: 0 };
-    for (let place = this.#firstPlace++; taken.length < wanted; place++) {
-      const isInteractiveOver = from.interactive === interactive.length;
-      const isBatchOver = from.batch === batch.length;
-      const priority =
-        isInteractiveOver || (this.#isForBatch(place) && !isBatchOver) ? 'batch' : 'interactive';
-      taken.push(...this.#rows[priority].slice(from[priority], ++from[priority]));
+    return places.flatMap((priority) => items[priority].slice(from[priority], ++from[priority]));
+  }
+
+  /** Removes and returns those that match, interactive first. */
+  remove(isGone: (item: T) => boolean): T[] {
+    return [...this.#rows.interactive.remove(isGone), ...this.#rows.batch.remove(isGone)];
+  }
+
+  /** Whose each of the next `wanted` places is, while both wait. */
+  #places(wanted: number): Priority[] {
+    const left = { interactive: this.#rows.interactive.size, batch: this.#rows.batch.size };
+    const places: Priority[] = [];
+    for (let place = this.#firstPlace++; places.length < wanted; place++) {
+      const isForBatch = left.interactive === 0 || (this.#isForBatch(place) && left.batch > 0);
+      const priority = isForBatch ? 'batch' : 'interactive';
+      left[priority] -= 1;
+      places.push(priority);
     }
-    interactive.splice(0, from.interactive);
-    batch.splice(0, from.batch);
-    return taken;
+    return places;
   }
 
   /** True for one place in `1 / batchShare`, the last of each such row. */
   #isForBatch(place: number): boolean {
     return Math.floor((place + 1) * this.#batchShare) > Math.floor(place * this.#batchShare);
-  }
-
-  /** Removes and returns those that match, in order. */
-  remove(isGone: (item: T) => boolean): T[] {
-    const gone: T[] = [];
-    for (const priority of ['interactive', 'batch'] as const) {
-      this.#rows[priority] = this.#rows[priority].filter((item) => !isGone(item) || gone.push(item) === 0);
-    }
-    return gone;
   }
 }

@@ -1,4 +1,5 @@
 import type { Broker, ConsumerChannel, Delivery } from '../broker/types.ts';
+import type { CancelTimer, Clock } from '../clock.ts';
 import { StoreError } from '../errors.ts';
 import type { Log, Service } from '../ops/types.ts';
 
@@ -21,15 +22,17 @@ export interface QueueConsumerOptions {
  */
 export class QueueConsumer implements Service {
   readonly #broker: Broker;
+  readonly #clock: Clock;
   readonly #log: Log;
   readonly #options: QueueConsumerOptions;
   #channel: ConsumerChannel | null = null;
   #cancel: (() => Promise<void>) | null = null;
-  #timer: NodeJS.Timeout | null = null;
+  #timer: CancelTimer | null = null;
   #isRunning = false;
 
-  constructor(broker: Broker, log: Log, options: QueueConsumerOptions) {
+  constructor(broker: Broker, clock: Clock, log: Log, options: QueueConsumerOptions) {
     this.#broker = broker;
+    this.#clock = clock;
     this.#log = log;
     this.#options = options;
   }
@@ -47,7 +50,7 @@ export class QueueConsumer implements Service {
   /** No more deliveries. The channel stays for the answers of what is under way; it goes with the broker's connection. */
   async stop(): Promise<void> {
     this.#isRunning = false;
-    if (this.#timer) clearTimeout(this.#timer);
+    this.#timer?.();
     const cancel = this.#cancel;
     this.#cancel = null;
     await cancel?.();
@@ -75,7 +78,7 @@ export class QueueConsumer implements Service {
     this.#options.onGone?.();
     void channel?.close().catch(() => undefined);
     if (!this.#isRunning) return;
-    if (this.#timer) clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => void this.#open(), REOPEN_MS);
+    this.#timer?.();
+    this.#timer = this.#clock.after(REOPEN_MS, () => void this.#open());
   }
 }

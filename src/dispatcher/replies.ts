@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { OutMessage, Publisher, PublishOutcome } from '../broker/types.ts';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
@@ -67,7 +66,9 @@ function toMessage(reply: AddressedReply): OutMessage {
     body: Buffer.from(JSON.stringify(reply.message)),
     messageId: `${reply.about === 'cancel' ? 'c' : 'r'}-${reply.message.job ?? newUuidV7()}`,
     correlationId: reply.correlationId ?? undefined,
-    mandatory: true,
+    // Nobody is told that a reply came back which is not sent again.
+    mandatory: reply.isOnce !== true,
+    ...(reply.isOnce ? { transient: true } : {}),
   };
 }
 
@@ -137,6 +138,7 @@ export class Replier {
   #judge(reply: AddressedReply, outcome: PublishOutcome): boolean {
     if (outcome === 'unknown') return false;
     if (outcome === 'confirmed') this.#metrics.replies('confirmed');
+    else if (reply.isOnce) this.#metrics.replies('given_up');
     else if (this.#pending.size < this.#bounds.repliesPendingMax) this.#tryAgain(reply);
     else this.#tryAgain(reply, 0);
     return true;
@@ -154,7 +156,7 @@ export class Replier {
   async #retry(reply: AddressedReply, triesLeft: number): Promise<void> {
     const pauseMs = this.#bounds.replyTryMsMax / (this.#bounds.replyTriesMax + 1);
     for (let left = triesLeft; left > 0; left--) {
-      await sleep(pauseMs);
+      await this.#clock.sleep(pauseMs);
       this.#metrics.replies('retried');
       const outcome = await this.#publisher.publish(toMessage(reply));
       if (outcome === 'confirmed') return this.#metrics.replies('confirmed');

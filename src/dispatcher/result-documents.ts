@@ -91,6 +91,23 @@ export function anomalyEvent(
   };
 }
 
+/** Tokens that a model may count beyond the bytes of its answer: those that end it, and what opens a turn. */
+const SILENT_TOKENS = 64;
+
+/**
+ * What does not add up in a result that was settled all the same. No token of the answer is shorter than a byte, but a model may have
+ * thought before it spoke: more tokens than bytes are noted for whoever looks, and the charge stays what the lock allows.
+ */
+export function faultsOf({ verified, job, isCapped }: SettledResult, directory: Directory): Code[] {
+  const { output, usage, model_version: version } = verified.result;
+  const faults: Code[] = isCapped ? ['TG_RESULT_USAGE'] : [];
+  const asked = directory.modelVersion(job.modelVersionId);
+  if (asked !== undefined && asked.version !== version) faults.push('TG_RESULT_MODEL');
+  if (!isCapped && output !== null && usage.output_tokens > Buffer.byteLength(output.text) + SILENT_TOKENS)
+    faults.push('TG_RESULT_TOKENS');
+  return faults;
+}
+
 /** The anomaly of a result that changed nothing. */
 export function idleEvent(idle: IdleResult, nowMs: number): EventDocument {
   return anomalyEvent(idle.verified, idle.code, idle.namespace, nowMs);

@@ -14,10 +14,12 @@ import { Batcher } from './batcher.ts';
 import { deadLetter } from './dead-letter.ts';
 import { distinctParts } from './distinct.ts';
 import type { FailureOwner } from './failure-owner.ts';
+import type { IntakeLimits } from './intake-limits.ts';
 import { QueueConsumer } from './queue-consumer.ts';
 import type { Replier } from './replies.ts';
 import {
   anomalyEvent,
+  faultsOf,
   attemptDocument,
   idleEvent,
   refusedResultEvent,
@@ -39,6 +41,7 @@ export interface ResultLineDeps {
   readonly metrics: Metrics;
   readonly bounds: Config['line'] & Config['results'];
   readonly directory: Directory;
+  readonly limits: Pick<IntakeLimits, 'countLock'>;
   readonly slots: SlotLeases;
   readonly settlements: Settlements;
   readonly failures: FailureOwner;
@@ -60,6 +63,7 @@ const BLAME: ReadonlyMap<Code, StrikeKind> = new Map([
   ['TG_RESULT_INVALID', 'bad_result'],
   ['TG_RESULT_CONFLICT', 'bad_result'],
   ['TG_RESULT_USAGE', 'bad_result'],
+  ['TG_RESULT_MODEL', 'bad_result'],
 ]);
 
 /** What a batch of results came to, gathered on the way. */
@@ -89,11 +93,12 @@ export class ResultLine implements Service {
     this.#deps = deps;
     this.#ends = new BatchEnds(deps.bounds.batchEndsMax);
     this.#batcher = new Batcher(
+      deps.clock,
       deps.bounds,
       (countMax) => this.#waiting.splice(0, countMax),
       (batch) => this.#run(batch),
     );
-    this.#consumer = new QueueConsumer(deps.broker, deps.log, {
+    this.#consumer = new QueueConsumer(deps.broker, deps.clock, deps.log, {
       queue: QUEUE.results,
       prefetch: deps.bounds.prefetch,
       onDelivery: (delivery) => this.#receive(delivery),
@@ -199,13 +204,18 @@ export class ResultLine implements Service {
       this.#deps.metrics.resultRefused(code);
       this.#blame(one.delivery, code, one.result.job);
     }
-    for (const { isFirst, isCapped, job, decision, verified: one } of settled) {
-      if (isFirst && decision === null) this.#deps.metrics.ended(job.state);
-      if (!isFirst || !isCapped) continue;
-      this.#deps.metrics.resultRefused('TG_RESULT_USAGE');
-      this.#blame(one.delivery, 'TG_RESULT_USAGE', job.jobId);
-    }
+    for (const one of settled) if (one.isFirst) this.#countFirst(one);
     return settled;
+  }
+
+  #countFirst(one: SettledResult): void {
+    const { job, decision, verified } = one;
+    this.#deps.limits.countLock(job.accountId, -1);
+    if (decision === null) this.#deps.metrics.ended(job.state);
+    for (const code of faultsOf(one, this.#deps.directory)) {
+      this.#deps.metrics.resultRefused(code);
+      this.#blame(verified.delivery, code, job.jobId);
+    }
   }
 
   /** Holds against the sender what only a faulty or a lying node does; whoever is late is not. */
@@ -258,9 +268,11 @@ export class ResultLine implements Service {
     const events: EventDocument[] = [
       ...batch.refused.map((one) => refusedResultEvent(one, nowMs)),
       ...batch.idle.map((one) => idleEvent(one, nowMs)),
-      ...settled
-        .filter((one) => one.isCapped)
-        .map((one) => anomalyEvent(one.verified, 'TG_RESULT_USAGE', one.job.namespace, nowMs)),
+      ...settled.flatMap((one) =>
+        faultsOf(one, this.#deps.directory).map((code) =>
+          anomalyEvent(one.verified, code, one.job.namespace, nowMs),
+        ),
+      ),
     ];
     const attempts = [
       ...settled.map(attemptDocument),

@@ -1,4 +1,5 @@
 import type { Broker, Delivery, Publisher } from '../broker/types.ts';
+import type { CancelTimer, Clock } from '../clock.ts';
 import { poolOfJob, QUEUE } from '../contracts/names.ts';
 import type { Log, Metrics, Service } from '../ops/types.ts';
 import type { JobLine } from './job-line.ts';
@@ -14,6 +15,7 @@ interface SideIntakeDeps {
   readonly line: Pick<JobLine, 'offer'>;
   readonly suspects: Suspects;
   readonly seen: SeenJobs;
+  readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Pick<Metrics, 'jobsReceived' | 'redelivered'>;
 }
@@ -34,10 +36,11 @@ export class SideIntake implements Service, WaitingRoom {
   readonly #publisher: Publisher;
   readonly #suspects: Suspects;
   readonly #seen: SeenJobs;
+  readonly #clock: Clock;
   readonly #metrics: SideIntakeDeps['metrics'];
   readonly #source: Exclude<Source, 'pool'>;
   readonly #consumer: QueueConsumer;
-  readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #timers = new Set<CancelTimer>();
 
   constructor(deps: SideIntakeDeps, source: Exclude<Source, 'pool'>) {
     this.#metrics = deps.metrics;
@@ -45,8 +48,9 @@ export class SideIntake implements Service, WaitingRoom {
     this.#publisher = deps.publisher;
     this.#suspects = deps.suspects;
     this.#seen = deps.seen;
+    this.#clock = deps.clock;
     this.#source = source;
-    this.#consumer = new QueueConsumer(deps.broker, deps.log, {
+    this.#consumer = new QueueConsumer(deps.broker, deps.clock, deps.log, {
       queue: QUEUE[source],
       prefetch: PREFETCH,
       onDelivery: (delivery) => this.#receive(delivery),
@@ -58,7 +62,7 @@ export class SideIntake implements Service, WaitingRoom {
   }
 
   async stop(): Promise<void> {
-    for (const timer of this.#timers) clearTimeout(timer);
+    for (const cancel of this.#timers) cancel();
     await this.#consumer.stop();
   }
 
@@ -75,14 +79,18 @@ export class SideIntake implements Service, WaitingRoom {
       const outcome = await this.#publisher.publish(movedMessage(delivery));
       if (outcome === 'confirmed') return delivery.acknowledge();
     }
-    const timer = setTimeout(() => {
-      this.#timers.delete(timer);
+    const cancel = this.#clock.after(HOLD_MS, () => {
+      this.#timers.delete(cancel);
       delivery.requeue();
-    }, HOLD_MS);
-    this.#timers.add(timer);
+    });
+    this.#timers.add(cancel);
   }
 
   placed(): void {}
+
+  heldBy(): number {
+    return 0;
+  }
 
   left(arrival: Arrival): void {
     this.#suspects.left(arrival.delivery);

@@ -9,6 +9,7 @@ export class StageRunner {
   readonly #log: Log;
   readonly #metrics: Metrics;
   readonly #bounds: Pick<Config['line'], 'stageRetryMs' | 'stageRetryDelayMsMax'>;
+  readonly #random: () => number;
   #isStopping = false;
   /** The calls under way, each with the monotonic time of its newest try. */
   readonly #open = new Set<{ triedMs: number }>();
@@ -18,18 +19,24 @@ export class StageRunner {
     log: Log,
     metrics: Metrics,
     bounds: Pick<Config['line'], 'stageRetryMs' | 'stageRetryDelayMsMax'>,
+    random: () => number,
   ) {
     this.#clock = clock;
     this.#log = log;
     this.#metrics = metrics;
     this.#bounds = bounds;
+    this.#random = random;
   }
 
   /** In `ms` milliseconds nothing is repeated any more: what fails then is handed back to the broker. */
   stopAfter(ms: number): void {
-    setTimeout(() => {
-      this.#isStopping = true;
-    }, ms).unref();
+    this.#clock.after(
+      ms,
+      () => {
+        this.#isStopping = true;
+      },
+      { holdsProcess: false },
+    );
   }
 
   /** How long the oldest try under way has been without an answer, in milliseconds; every failure begins a new try. */
@@ -57,6 +64,7 @@ export class StageRunner {
       clock: this.#clock,
       forMs,
       delayMsMax: this.#bounds.stageRetryDelayMsMax,
+      random: this.#random,
       isWanted: () => !this.#isStopping && isWanted(),
       onFailure: (error) => {
         open.triedMs = this.#clock.monotonicMs();

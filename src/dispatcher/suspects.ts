@@ -99,7 +99,7 @@ export class Suspects {
     const isPoison = tries > this.#bounds.suspectTriesMax;
     if (isPoison) this.#log.error({ queue: delivery.queue, tries, digest }, 'poison is dead-lettered');
     go(isPoison);
-    setTimeout(() => this.left(delivery), SURVIVED_MS).unref();
+    this.#clock.after(SURVIVED_MS, () => this.left(delivery), { holdsProcess: false });
   }
 
   async #count(queue: string, digest: string): Promise<number> {

@@ -1,4 +1,4 @@
-import type { Clock } from '../clock.ts';
+import type { CancelTimer, Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 import { StoreError } from '../errors.ts';
 import type { EndedJob, OpenAttempt, Sweeps as LedgerSweeps } from '../ledger/types.ts';
@@ -41,7 +41,7 @@ export class Sweeps implements Service {
   readonly #deps: SweepsDeps;
   /** Sessions that no live worker stands behind, and since when (monotonic): a goodbye leaves results on their way. */
   readonly #missingSince = new Map<string, number>();
-  #timer: NodeJS.Timeout | null = null;
+  #timer: CancelTimer | null = null;
   #running: Promise<void> | null = null;
   /** Monotonic time of the last walk over all open attempts, and how many there were. */
   #walkedMs = Number.NEGATIVE_INFINITY;
@@ -52,8 +52,6 @@ export class Sweeps implements Service {
   #overdueMs = 0;
   /** Monotonic time at which a step of a sweep or a page of a walk last ended. */
   #movedMs = 0;
-  /** The epoch for which each cell was last given back its leases. */
-  readonly #rebuilt = new Map<number, number>();
 
   constructor(deps: SweepsDeps) {
     this.#deps = deps;
@@ -61,13 +59,13 @@ export class Sweeps implements Service {
 
   async start(): Promise<void> {
     this.#movedMs = this.#deps.clock.monotonicMs();
-    this.#timer = setInterval(() => this.#tick(), this.#deps.bounds.everyMs);
+    this.#timer = this.#deps.clock.every(this.#deps.bounds.everyMs, () => this.#tick());
     // At once, because a Redis that is new gives no slots before the first.
     this.#tick();
   }
 
   async stop(): Promise<void> {
-    if (this.#timer) clearInterval(this.#timer);
+    this.#timer?.();
     this.#timer = null;
     await this.#running;
   }
@@ -122,20 +120,18 @@ export class Sweeps implements Service {
   }
 
   /**
-   * A cell with a new epoch is new or was emptied, perhaps not for the first time while it warms: the leases of running attempts
-   * come back from PostgreSQL before it gives a slot to a new job.
+   * A cell that is not open is new or was emptied, perhaps again while it warms: the leases of running attempts come back from
+   * PostgreSQL before it gives a slot to a new job.
    */
   async #rebuild(): Promise<void> {
     const { registry, leases } = this.#deps;
-    const emptied = new Map<number, number>();
-    for (const [cell, { epochMs }] of (await registry.cells()).entries()) {
-      if (epochMs !== null && epochMs !== this.#rebuilt.get(cell)) emptied.set(cell, epochMs);
-    }
-    if (emptied.size === 0) return;
+    const shut = new Map<number, number>();
+    for (const [cell, standing] of (await registry.cells()).entries())
+      if (standing.state !== 'away' && !standing.isOpen) shut.set(cell, standing.epochMs);
+    if (shut.size === 0) return;
     for await (const page of this.#walk())
-      await leases.rebuild(page.filter(({ node }) => emptied.has(registry.cellOf(node))));
-    for (const [cell, epochMs] of emptied)
-      if (await leases.open(cell, epochMs)) this.#rebuilt.set(cell, epochMs);
+      await leases.rebuild(page.filter(({ node }) => shut.has(registry.cellOf(node))));
+    for (const [cell, epochMs] of shut) await leases.open(cell, epochMs);
   }
 
   /**

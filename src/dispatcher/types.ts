@@ -19,6 +19,8 @@ export interface WaitingRoom {
   hold(arrival: Arrival): void;
   /** Jobs of this room got slots just now: there is movement. */
   placed(count: number): void;
+  /** Jobs of an account that are in our hands here and have had to wait for a slot. */
+  heldBy(account: string): number;
   /** The broker was answered: the arrival's bytes are no longer ours. */
   left(arrival: Arrival): void;
 }
@@ -39,6 +41,10 @@ export interface Arrival {
   readonly isPoison: boolean;
   /** True once the directory was read again for it: what it does not know now, it does not know. Written by the line only. */
   isRefreshed: boolean;
+  /** Set once limits let it in: it is not judged again when it comes back from waiting. Written by admit only. */
+  isWithinLimits?: true;
+  /** Set once it was let wait for a slot. Written by the bound of waiting jobs only. */
+  hasWaited?: true;
   /** Set once its pool was asked for: one that is not open now will not be. Written by admission only. */
   hasAskedForPool?: true;
   /** How often a duplicate waited for the trace of its finished twin. Written by the line only. */
@@ -118,6 +124,8 @@ export interface AddressedReply {
   readonly message: ReplyMessage;
   /** Of a job, unless it says otherwise: whoever cancels one is answered apart from its sender. */
   readonly about?: 'job' | 'cancel';
+  /** Tried once, and forgotten if its queue does not take it: nothing stands behind it but a refusal. */
+  readonly isOnce?: true;
 }
 
 /** How a delivery leaves the line before its dispatch. One function maps it to an answer to the broker. */
@@ -129,6 +137,8 @@ export type Outcome =
       readonly refusal: Refusal;
       readonly known: Known | null;
     }
+  /** Beyond a limit: answered once. `event`: the key of the one event for all such refusals of the minute, null if it is written. */
+  | { readonly kind: 'limited'; readonly refusal: Refusal; readonly event: string | null }
   /** Nobody may be answered: kept in the dead-letter queue with its reason. */
   | { readonly kind: 'dead'; readonly refusal: Refusal }
   /** No slot: back to the waiting room. */

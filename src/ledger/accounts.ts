@@ -11,6 +11,18 @@ export interface AccountStatement {
   readonly freeMicro: bigint;
   /** Full names, `acme/prod`. */
   readonly namespaces: readonly string[];
+  /** Limits of its own, per coordinator; null: what the configuration says. */
+  readonly limits: Readonly<Record<keyof LimitChange, number | null>>;
+  /** Who may spend for it. `bannedMs`: what is left of a cut-off, 0 for none. */
+  readonly publishers: readonly { readonly name: string; readonly bannedMs: number }[];
+}
+
+/** Limits of an account's own; one left out stays as it is, 0 gives the configuration's back. */
+export interface LimitChange {
+  readonly jobsPerSecond?: number;
+  readonly burstJobs?: number;
+  readonly openLocksMax?: number;
+  readonly queuedMax?: number;
 }
 
 interface StatementRow {
@@ -20,6 +32,12 @@ interface StatementRow {
   readonly captured_micro: bigint;
   readonly held_micro: bigint;
   readonly namespaces: readonly string[];
+  readonly jobs_per_second: number | null;
+  readonly burst_jobs: number | null;
+  readonly open_locks_max: number | null;
+  readonly queued_max: number | null;
+  readonly publishers: readonly string[];
+  readonly banned_ms: readonly number[];
 }
 
 /**
@@ -71,7 +89,19 @@ export class Accounts {
     return { isNew: row.answer === 'new', freeMicro: row.free_micro };
   }
 
-  /** Reads an account's credit and namespaces. */
+  /** Sets limits of an account's own. Idempotent. A number out of bounds is a SqlRejection. */
+  async limit(account: string, change: LimitChange): Promise<void> {
+    const { jobsPerSecond = null, burstJobs = null, openLocksMax = null, queuedMax = null } = change;
+    await changeRecords(this.#db, 'limit_account', [
+      account,
+      jobsPerSecond,
+      burstJobs,
+      openLocksMax,
+      queuedMax,
+    ]);
+  }
+
+  /** Reads an account's credit, namespaces, limits and publishers. */
   async show(name: string): Promise<AccountStatement> {
     const row = await changeRecord<StatementRow>(this.#db, 'show_account', [name]);
     return {
@@ -82,6 +112,16 @@ export class Accounts {
       heldMicro: row.held_micro,
       freeMicro: row.credited_micro - row.captured_micro - row.held_micro,
       namespaces: row.namespaces,
+      limits: {
+        jobsPerSecond: row.jobs_per_second,
+        burstJobs: row.burst_jobs,
+        openLocksMax: row.open_locks_max,
+        queuedMax: row.queued_max,
+      },
+      publishers: row.publishers.map((publisher, i) => ({
+        name: publisher,
+        bannedMs: row.banned_ms[i] ?? 0,
+      })),
     };
   }
 }

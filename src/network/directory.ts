@@ -85,6 +85,10 @@ export class DirectoryPg implements Directory, Service {
     return this.#publishers.get(name);
   }
 
+  publishers(): readonly Publisher[] {
+    return [...this.#publishers.values()];
+  }
+
   model(name: string): ModelVersion | undefined {
     return this.#active.get(name);
   }
@@ -172,10 +176,10 @@ export class DirectoryPg implements Directory, Service {
       this.#db.query<NodeRow>('read_changed_nodes', since),
       this.#db.query<PoolRow>('read_changed_pools', since),
     ]);
-    for (const row of accounts) this.#accounts.set(row.name, accountOf(row));
-    for (const row of publishers) this.#publishers.set(row.name, publisherOf(row));
-    for (const row of versions) this.#putVersion(row);
     const nowMs = this.#clock.monotonicMs();
+    for (const row of accounts) this.#accounts.set(row.name, accountOf(row));
+    for (const row of publishers) this.#publishers.set(row.name, publisherOf(row, nowMs));
+    for (const row of versions) this.#putVersion(row);
     for (const row of nodes) this.#nodes.set(row.id, nodeOf(row, nowMs));
     for (const row of pools) this.#putPool(poolOf(row));
     this.#misfits.clear();

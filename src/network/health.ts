@@ -1,4 +1,4 @@
-import type { Clock } from '../clock.ts';
+import type { TimeSource } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 import { StoreError } from '../errors.ts';
 import type { Log, Service } from '../ops/types.ts';
@@ -32,14 +32,14 @@ interface EjectionRow {
  */
 export class NodeHealthPg implements NodeHealth, Service {
   readonly #bounds: Config['health'];
-  readonly #clock: Clock;
+  readonly #clock: TimeSource;
   readonly #log: Log;
   readonly #db: Database;
   #pending: Strike[] = [];
   #timer: NodeJS.Timeout | null = null;
   #writing: Promise<void> | null = null;
 
-  constructor(bounds: Config['health'], clock: Clock, log: Log, db: Database) {
+  constructor(bounds: Config['health'], clock: TimeSource, log: Log, db: Database) {
     this.#bounds = bounds;
     this.#clock = clock;
     this.#log = log;

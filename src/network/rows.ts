@@ -1,5 +1,14 @@
 import { poolOfWanted } from './fitting.ts';
-import type { Account, ExplainedStrike, ModelVersion, Node, Pool, Publisher, StrikeKind } from './types.ts';
+import type {
+  Account,
+  AccountLimits,
+  ExplainedStrike,
+  ModelVersion,
+  Node,
+  Pool,
+  Publisher,
+  StrikeKind,
+} from './types.ts';
 
 /** A row of `read_changed_accounts.sql`. */
 export interface AccountRow {
@@ -7,6 +16,10 @@ export interface AccountRow {
   readonly name: string;
   readonly namespaces: readonly string[];
   readonly namespace_ids: readonly number[];
+  readonly jobs_per_second: number | null;
+  readonly burst_jobs: number | null;
+  readonly open_locks_max: number | null;
+  readonly queued_max: number | null;
 }
 
 /** A row of `read_changed_publishers.sql`. */
@@ -14,6 +27,8 @@ export interface PublisherRow {
   readonly id: number;
   readonly name: string;
   readonly account_ids: readonly number[];
+  /** What is left of a cut-off, on PostgreSQL's clock; 0 or less: it is over, null: there is none. */
+  readonly banned_ms: number | null;
 }
 
 /** A row of `read_changed_model_versions.sql`. */
@@ -73,12 +88,26 @@ export function accountOf(row: AccountRow): Account {
     id: row.id,
     name: row.name,
     namespaces: new Map(row.namespaces.map((name, i) => [name, row.namespace_ids[i] ?? 0])),
+    limits: limitsOf(row),
   };
 }
 
-/** A publisher with the accounts it may spend for. */
-export function publisherOf(row: PublisherRow): Publisher {
-  return { id: row.id, name: row.name, accountIds: new Set(row.account_ids) };
+/** The limits of an account's own. */
+export function limitsOf(
+  row: Pick<AccountRow, 'jobs_per_second' | 'burst_jobs' | 'open_locks_max' | 'queued_max'>,
+): AccountLimits {
+  return {
+    jobsPerSecond: row.jobs_per_second,
+    burstJobs: row.burst_jobs,
+    openLocksMax: row.open_locks_max,
+    queuedMax: row.queued_max,
+  };
+}
+
+/** A publisher with the accounts it may spend for; the row was read at `nowMs`, monotonic. */
+export function publisherOf(row: PublisherRow, nowMs: number): Publisher {
+  const bannedUntilMs = row.banned_ms === null ? Number.NEGATIVE_INFINITY : nowMs + row.banned_ms;
+  return { id: row.id, name: row.name, accountIds: new Set(row.account_ids), bannedUntilMs };
 }
 
 /** A model version; prices in micro-credits per 1,000,000 tokens. */

@@ -2,12 +2,21 @@ import type { Refusal } from '../errors.ts';
 
 /** Names → ids, entitlements, models and prices: what admit needs, read from PostgreSQL and kept in memory. */
 
+/** What an account may ask of one coordinator; null: what the configuration says. */
+export interface AccountLimits {
+  readonly jobsPerSecond: number | null;
+  readonly burstJobs: number | null;
+  readonly openLocksMax: number | null;
+  readonly queuedMax: number | null;
+}
+
 /** Who pays. */
 export interface Account {
   readonly id: number;
   readonly name: string;
   /** Full name (`acme/prod`) → id. */
   readonly namespaces: ReadonlyMap<string, number>;
+  readonly limits: AccountLimits;
 }
 
 /** Who sends: a RabbitMQ user `p-<name>`. */
@@ -16,6 +25,8 @@ export interface Publisher {
   readonly name: string;
   /** Ids of the accounts it may spend for. */
   readonly accountIds: ReadonlySet<number>;
+  /** Monotonic time until which it is cut off; in the past once that is over, minus infinity if it is not cut off. */
+  readonly bannedUntilMs: number;
 }
 
 /** The active version of a model. Prices in micro-credits per 1,000,000 tokens, null: no price, cannot be used. */
@@ -84,6 +95,7 @@ export interface Pool extends Wanted {
 export interface Directory {
   account(name: string): Account | undefined;
   publisher(name: string): Publisher | undefined;
+  publishers(): readonly Publisher[];
   model(name: string): ModelVersion | undefined;
   modelVersion(id: number): ModelVersion | undefined;
   node(id: string): Node | undefined;

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Clock } from '../clock.ts';
+import type { TimeSource } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 
 /** How one thing stands; `detail` says what is awaited, in words an operator can act on. */
@@ -30,13 +30,13 @@ export interface Readiness {
  */
 export class Health {
   readonly #config: Config['http'];
-  readonly #clock: Clock;
+  readonly #clock: TimeSource;
   readonly #checks: readonly Check[];
   #asked: Promise<Readiness> | null = null;
   #answeredMs = Number.NEGATIVE_INFINITY;
   #isDraining = false;
 
-  constructor(config: Config['http'], clock: Clock, checks: readonly Check[]) {
+  constructor(config: Config['http'], clock: TimeSource, checks: readonly Check[]) {
     this.#config = config;
     this.#clock = clock;
     this.#checks = checks;

@@ -13,6 +13,7 @@ const WAIT_BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30
 const OTHER = 'other';
 const CODE_LABELS = Object.keys(CODES);
 const RESULT_CODE_LABELS = CODE_LABELS.filter((code) => code.startsWith('TG_RESULT_'));
+const FLEET_CODE_LABELS = CODE_LABELS.filter((code) => code.startsWith('TG_FLEET_'));
 const END_STATES = ['succeeded', 'failed', 'expired', 'cancelled'] as const;
 const FAILURE_CLASSES = ['node', 'network', 'capacity', 'invalid_request', 'coordinator', 'unknown'] as const;
 const LOCK_ANSWERS = ['new', 'exists', 'refused', 'conflict', 'repriced'] as const;
@@ -142,17 +143,25 @@ export class PrometheusMetrics implements Metrics {
   );
   readonly #resultsRefused = this.#counter(
     'results_refused',
-    'Results with a fault; all but TG_RESULT_USAGE settled nothing.',
+    'Results with a fault; all but TG_RESULT_USAGE, TG_RESULT_MODEL and TG_RESULT_TOKENS settled nothing.',
     'code',
     RESULT_CODE_LABELS,
   );
   readonly #locks = this.#counter('credit_locks', 'Answers to requests for a lock.', 'answer', LOCK_ANSWERS);
   readonly #fleet = this.#counter('fleet_messages', 'Messages of workers.', 'outcome', FLEET_OUTCOMES);
+  readonly #fleetRefused = this.#counter(
+    'fleet_refused',
+    'Messages of workers with a fault; of one with TG_FLEET_MODEL the rest counted.',
+    'code',
+    FLEET_CODE_LABELS,
+  );
   readonly #replies = this.#counter('replies', 'Replies to clients.', 'outcome', REPLY_OUTCOMES);
   readonly #spooled = this.#counter(
     'trace_documents_spooled',
     'Documents that went to the spool queue because MongoDB was away.',
   );
+
+  readonly #cutOffs = this.#counter('publishers_cut_off', 'Publishers that were cut off for flooding.');
 
   readonly #maintenanceRuns = this.#pairCounter('maintenance_runs', 'Runs of maintenance in this process.', {
     task: MAINTENANCE_TASKS,
@@ -200,6 +209,9 @@ export class PrometheusMetrics implements Metrics {
   locks(answer: string, count: number): void {
     this.#locks.add(count, answer);
   }
+  fleetRefused(code: string): void {
+    this.#fleetRefused.add(1, code);
+  }
   fleetMessage(outcome: string): void {
     this.#fleet.add(1, outcome);
   }
@@ -208,6 +220,10 @@ export class PrometheusMetrics implements Metrics {
   }
   spooled(documents: number): void {
     this.#spooled.add(documents);
+  }
+
+  publisherCutOff(): void {
+    this.#cutOffs.add(1);
   }
 
   maintenanceRun(...[task, outcome]: Parameters<Metrics['maintenanceRun']>): void {

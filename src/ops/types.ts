@@ -61,8 +61,11 @@ export interface Metrics {
   /** Credit locks by what lockBatch answered: new, exists, refused, conflict, repriced. */
   locks(answer: string, count: number): void;
   fleetMessage(outcome: string): void;
+  /** A word of a worker, or a part of one, that does not count. */
+  fleetRefused(code: string): void;
   replies(outcome: 'confirmed' | 'given_up' | 'retried'): void;
   spooled(documents: number): void;
+  publisherCutOff(): void;
   /** A run of maintenance ended; `fenced`: another coordinator had taken over, and nothing was changed. */
   maintenanceRun(task: MaintenanceTaskName, outcome: 'done' | 'failed' | 'fenced'): void;
   /** Registers a gauge read at scrape time, e.g. slots, held deliveries, batches in flight. */

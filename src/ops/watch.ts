@@ -1,4 +1,4 @@
-import type { Clock } from '../clock.ts';
+import type { TimeSource } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 import type { Readiness } from './health.ts';
 import type { Notice, ServiceManager } from './service-manager.ts';
@@ -20,7 +20,7 @@ export interface WatchDeps {
   /** Milliseconds that a drain may take at most. */
   readonly drainMsMax: number;
   readonly bounds: Config['service'];
-  readonly clock: Clock;
+  readonly clock: TimeSource;
   readonly log: Log;
 }
 

@@ -67,14 +67,14 @@ const ED25519_DER_HEAD = Buffer.from('302a300506032b6570032100', 'hex');
 export class FleetIntake {
   readonly #nodeOf: (id: string) => RegisteredNode | undefined;
   readonly #registry: FleetRegistry;
-  readonly #metrics: Pick<Metrics, 'fleetMessage'>;
+  readonly #metrics: Pick<Metrics, 'fleetMessage' | 'fleetRefused'>;
   readonly #listeners: FleetListeners;
 
   /** `nodeOf` looks a node up in memory. */
   constructor(
     nodeOf: (id: string) => RegisteredNode | undefined,
     registry: FleetRegistry,
-    metrics: Pick<Metrics, 'fleetMessage'>,
+    metrics: Pick<Metrics, 'fleetMessage' | 'fleetRefused'>,
     listeners: FleetListeners,
   ) {
     this.#nodeOf = nodeOf;
@@ -97,7 +97,7 @@ export class FleetIntake {
   async #decide(delivery: Delivery): Promise<FleetIntakeOutcome> {
     const read = this.#read(delivery);
     if ('fault' in read) {
-      this.#listeners.onRefused({ ...read.fault, node: read.node, userId: delivery.userId });
+      this.#refuse({ ...read.fault, node: read.node, userId: delivery.userId });
       return read.outcome;
     }
     try {
@@ -106,6 +106,11 @@ export class FleetIntake {
       if (error instanceof StoreError) return 'away';
       throw error;
     }
+  }
+
+  #refuse(refused: FleetRefusal): void {
+    this.#metrics.fleetRefused(refused.code);
+    this.#listeners.onRefused(refused);
   }
 
   #read(delivery: Delivery): TurnedAway | { message: FleetMessage; pools: string[] } {
@@ -127,8 +132,11 @@ export class FleetIntake {
     if (message.kind === 'hello' && !isSigned(message, registered.publicKey)) {
       return { outcome: 'signature', fault: refusal('TG_FLEET_SIGNATURE', 'signature'), node };
     }
-    if (registered.admission === 'closed') return { message, pools: [] };
     const models = message.pools.filter((model) => registered.models.has(model));
+    // The rest of the message holds: it is served by what it is registered for, and by nothing else.
+    if (models.length < message.pools.length)
+      this.#refuse({ ...refusal('TG_FLEET_MODEL', 'pools'), node, userId: delivery.userId });
+    if (registered.admission === 'closed') return { message, pools: [] };
     const pools = models.flatMap((model) => registered.poolsOf(model));
     if (registered.admission === 'open') return { message, pools };
     return { message: { ...message, slots_total: Math.min(message.slots_total, TRICKLE_SLOTS) }, pools };
@@ -139,7 +147,7 @@ export class FleetIntake {
     const outcome = await this.#registry.apply(message, pools);
     if (outcome.kind === 'refused') {
       this.#listeners.onOldSession(node, session);
-      this.#listeners.onRefused({ ...refusal(outcome.code, 'session'), node, userId });
+      this.#refuse({ ...refusal(outcome.code, 'session'), node, userId });
       return 'stale_session';
     }
     if (outcome.kind === 'superseded') this.#listeners.onOldSession(node, outcome.oldSession);

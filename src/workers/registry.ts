@@ -127,9 +127,10 @@ export class RedisFleetRegistry implements FleetRegistry, FleetSights {
   async cells(): Promise<CellStanding[]> {
     const replies = await askCells(this.#redis, (cell) => this.#redis.list('read-state', cell));
     return replies.map((reply) => {
-      if (reply === null) return { state: 'away', epochMs: null };
-      const [epochMs, ageMs] = reply.map(Number);
-      return { state: (ageMs ?? 0) >= this.#lostAfterMs ? 'ready' : 'warming', epochMs: epochMs ?? 0 };
+      if (reply === null) return { state: 'away' };
+      const [epochMs = 0, ageMs = 0, isOpen] = reply.map(Number);
+      const state = ageMs >= this.#lostAfterMs ? 'ready' : 'warming';
+      return { state, isOpen: isOpen === 1, epochMs };
     });
   }
 

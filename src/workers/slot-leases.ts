@@ -126,7 +126,7 @@ export class RedisSlotLeases implements SlotLeases, LeaseUpkeep {
     const slots = new Map<string, { total: number; free: number; workers: number }>();
     for (const reply of await askCells(this.#redis, (cell) => this.#redis.list('read-state', cell))) {
       if (reply === null) continue;
-      for (let at = 2; at < reply.length; at += 4) {
+      for (let at = 3; at < reply.length; at += 4) {
         const pool = reply[at] ?? '';
         const before = slots.get(pool) ?? { total: 0, free: 0, workers: 0 };
         slots.set(pool, {

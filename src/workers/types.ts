@@ -143,12 +143,11 @@ export type FleetOutcome =
 
 /**
  * How a cell of the live fleet stands: `warming` until it has had the same epoch for longer than the heartbeat limit, `away` while
- * its Redis does not answer. `epochMs`: when it was found empty, by Redis' own clock; null while it is away.
+ * its Redis does not answer. `isOpen`: it gives slots to new jobs. `epochMs`: when it was found empty, by Redis' own clock.
  */
-export interface CellStanding {
-  readonly state: 'ready' | 'warming' | 'away';
-  readonly epochMs: number | null;
-}
+export type CellStanding =
+  | { readonly state: 'ready' | 'warming'; readonly isOpen: boolean; readonly epochMs: number }
+  | { readonly state: 'away' };
 
 /** How a session stands. `unknown`: its cell is away or warming, so that silence means nothing. */
 export type SessionLookup = (node: string, session: number) => 'live' | 'missing' | 'unknown';

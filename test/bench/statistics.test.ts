@@ -2,6 +2,7 @@ import t from 'tap';
 import {
   alternating,
   pairedRatios,
+  ratioInterval,
   quantile,
   quantilesOf,
   spread,
@@ -46,4 +47,13 @@ await t.test('every second pair runs in the opposite order', async (t) => {
   t.same(alternating(['a', 'b', 'c'], 0), ['a', 'b', 'c']);
   t.same(alternating(['a', 'b', 'c'], 1), ['c', 'b', 'a']);
   t.same(alternating(['a', 'b', 'c'], 2), ['a', 'b', 'c']);
+});
+
+await t.test('the interval of ratios is that of Student, over logarithms', async (t) => {
+  const { mean, low, high } = ratioInterval([1, 2, 4]);
+  t.equal(mean.toFixed(6), '2.000000', 'the geometric mean');
+  // The logarithms to base 2 are 0, 1, 2: mean 1, standard deviation 1, t of 2 degrees of freedom 4.303.
+  t.equal(Math.log2(high).toFixed(3), (1 + 4.303 / Math.sqrt(3)).toFixed(3));
+  t.equal((low * high).toFixed(6), '4.000000', 'as far down as up');
+  t.ok(Number.isNaN(ratioInterval([2]).low), 'one run says nothing of it');
 });

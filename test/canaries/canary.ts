@@ -44,17 +44,39 @@ export function readCanaries(): Canary[] {
   });
 }
 
+/** What a test is called in a report. */
+export function titleOf({ file, path }: NamedTest): string {
+  return [file, ...path].join(' > ');
+}
+
+/** A file that a canary changes: absolute path, its text now and its text then. */
+interface Change {
+  readonly path: string;
+  readonly before: string;
+  readonly after: string;
+}
+
 /**
- * Throws unless the patch fits the files below `folder`, then changes them. `'--check'` changes nothing. By a library, because a
+ * What a canary makes of the files below `folder`; changes nothing. Throws unless its patch fits them. By a library, because a
  * machine that runs the tests needs no git.
  */
-export function applyPatch(canary: Canary, folder: string, ...options: readonly '--check'[]): void {
-  for (const file of parsePatch(readFileSync(canary.patch, 'utf8'))) {
+export function changesOf(canary: Canary, folder: string): Change[] {
+  return parsePatch(readFileSync(canary.patch, 'utf8')).map((file) => {
     const path = join(folder, (file.newFileName ?? '').replace(/^b\//, ''));
-    const patched = patchText(readFileSync(path, 'utf8'), file);
-    if (patched === false) throw new Error(`${canary.name} does not fit ${file.newFileName}`);
-    if (!options.includes('--check')) writeFileSync(path, patched);
-  }
+    const before = readFileSync(path, 'utf8');
+    const after = patchText(before, file);
+    if (after === false) throw new Error(`${canary.name} does not fit ${file.newFileName}`);
+    return { path, before, after };
+  });
+}
+
+/** Breaks the tree at `folder`; answers how to mend it. Throws as `changesOf`. */
+export function breakTree(canary: Canary, folder: string): () => void {
+  const changes = changesOf(canary, folder);
+  for (const { path, after } of changes) writeFileSync(path, after);
+  return () => {
+    for (const { path, before } of changes) writeFileSync(path, before);
+  };
 }
 
 /** What a tree holds besides its own files. */
@@ -70,19 +92,26 @@ export function copyOfTree(parent: string): string {
   return copy;
 }
 
-/** How one test ended. */
-export type Verdict = 'passed' | 'failed' | 'did not run';
+/** How one test ended; `why`: what failed first, null if nothing did. */
+export interface Ending {
+  readonly verdict: 'passed' | 'failed' | 'did not run';
+  readonly why: string | null;
+}
 
 /** What a TAP text says of one test: the line of its own depth that ends with its name. */
-export function verdictIn(tap: string, path: readonly string[]): Verdict {
+export function endingIn(tap: string, path: readonly string[]): Ending {
   const indent = ' '.repeat(4 * (path.length - 1));
   const name = (path.at(-1) ?? '').replaceAll('#', '\\#');
+  let why: string | null = null;
   for (const line of tap.split('\n')) {
     const found = /^( *)(not ok|ok) \d+ - (.*?)(?: # .*)?$/.exec(line);
-    if (found === null || found[1] !== indent || found[3] !== name) continue;
-    return found[2] === 'ok' ? 'passed' : 'failed';
+    if (found === null) continue;
+    // An assertion comes before the test it belongs to.
+    if (found[2] === 'not ok') why ??= found[3] ?? '';
+    if (found[1] !== indent || found[3] !== name) continue;
+    return found[2] === 'ok' ? { verdict: 'passed', why: null } : { verdict: 'failed', why };
   }
-  return 'did not run';
+  return { verdict: 'did not run', why };
 }
 
 /** A pattern for TAP_GREP that fits this name and no other. */
@@ -96,7 +125,7 @@ export async function runTest(
   folder: string,
   environment: Readonly<Record<string, string | undefined>>,
   onStart: (child: ChildProcess) => void,
-): Promise<Verdict> {
+): Promise<Ending> {
   const child = spawn(process.execPath, [join(folder, test.file)], {
     cwd: folder,
     env: {
@@ -113,5 +142,5 @@ export async function runTest(
     tap += String(chunk);
   });
   await once(child, 'close');
-  return verdictIn(tap, test.path);
+  return endingIn(tap, test.path);
 }

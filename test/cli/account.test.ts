@@ -75,6 +75,17 @@ await t.test('credit is added once per id, exactly', async (t) => {
   const second = await tollgate('account', 'top-up', own, '--credits', '0.000001', '--id', id, '--json');
   t.match(JSON.parse(second.stdout), { is_new: false, free_micro: 12_500_001 });
   t.match(await tollgate('account', 'top-up', own, '--credits', '7', '--id', id), { status: 4 });
+  t.match(await tollgate('account', 'limit', own, '--jobs-per-second', '50', '--queued', '20', '--json'), {
+    status: 0,
+    stdout: /"jobs_per_second": ?50,[^}]*"open_locks": ?null,[^}]*"queued": ?20/,
+  });
+  t.match(await tollgate('account', 'limit', own, '--jobs-per-second', 'default', '--burst', '9'), {
+    status: 0,
+    stdout: /^limits {5}9 at once, 20 waiting; else the configuration's$/m,
+  });
+  t.match(await tollgate('account', 'limit', own), { status: 2, stderr: /^TG_CLI_USAGE/ });
+  t.match(await tollgate('account', 'limit', own, '--burst', '0'), { status: 2, stderr: /^TG_CLI_USAGE/ });
+  t.match(await tollgate('account', 'limit', 'nobody', '--burst', '1'), { status: 4 });
   t.match(await tollgate('account', 'show', own), { status: 0, stdout: /^free {7}12\.500001 credits$/m });
 });
 

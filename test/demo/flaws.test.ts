@@ -11,6 +11,7 @@ import type { Arrival } from '../../src/dispatcher/types.ts';
 import { newUuidV7 } from '../../src/ids.ts';
 import type { Directory } from '../../src/network/types.ts';
 
+const NO_LIMITS = { ofPublisher: () => null, ofAccount: () => null };
 const world = worldOf();
 const accountId = (name: string) => world.accounts.findIndex((account) => account.name === name) + 1;
 
@@ -23,17 +24,22 @@ const directory: Directory = {
         id: accountId(name),
         name,
         namespaces: new Map(account.namespaces.map((full, i) => [full, i])),
+        limits: { jobsPerSecond: null, burstJobs: null, openLocksMax: null, queuedMax: null },
       }
     );
   },
   publisher: (name) => {
     const publisher = world.publishers.find((one) => one.name === name);
-    return publisher && { id: 1, name, accountIds: new Set(publisher.accounts.map(accountId)) };
+    const bannedUntilMs = Number.NEGATIVE_INFINITY;
+    return (
+      publisher && { id: 1, name, accountIds: new Set(publisher.accounts.map(accountId)), bannedUntilMs }
+    );
   },
   model: (name) => {
     const model = modelsOf(world).find((one) => one.name === name);
     return model && { ...model, id: 1, model: name, version: 1 };
   },
+  publishers: () => [],
   modelVersion: () => undefined,
   node: () => undefined,
   nodes: () => [],
@@ -93,7 +99,7 @@ function verdictOn(flaw: Flaw | null): { code: string | null; field: string | nu
     },
     source: 'pool',
     priority: 'interactive',
-    room: { hold: () => undefined, placed: () => undefined, left: () => undefined },
+    room: { hold: () => undefined, heldBy: () => 0, placed: () => undefined, left: () => undefined },
     parsed: null,
     jobId: null,
     resumed: null,
@@ -101,7 +107,7 @@ function verdictOn(flaw: Flaw | null): { code: string | null; field: string | nu
     isRefreshed: false,
     asked: 0,
   };
-  return said(admit(arrival, { directory, digestKey: digestKeyOf('a key for tests') }));
+  return said(admit(arrival, { directory, limits: NO_LIMITS, digestKey: digestKeyOf('a key for tests') }));
 }
 
 function said(admission: Admission): ReturnType<typeof verdictOn> {

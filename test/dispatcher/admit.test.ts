@@ -4,10 +4,10 @@ import type { Delivery } from '../../src/broker/types.ts';
 import { admit } from '../../src/dispatcher/admit.ts';
 import type { Code } from '../../src/errors.ts';
 import type { Arrival } from '../../src/dispatcher/types.ts';
-import { arrivalOf, GOOD_STANDING, jobMessage, PaperDirectory } from './samples.ts';
+import { arrivalOf, GOOD_STANDING, jobMessage, NO_LIMITS, PaperDirectory } from './samples.ts';
 
 const directory = new PaperDirectory();
-const deps = { directory, digestKey: digestKeyOf('a key for tests') };
+const deps = { directory, limits: NO_LIMITS, digestKey: digestKeyOf('a key for tests') };
 const publicKey = Buffer.alloc(32);
 const node = {
   ...GOOD_STANDING,

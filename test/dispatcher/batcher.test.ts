@@ -1,4 +1,5 @@
 import t from 'tap';
+import { systemClock } from '../../src/clock.ts';
 import { Batcher } from '../../src/dispatcher/batcher.ts';
 import { until } from '../support/until.ts';
 
@@ -7,6 +8,7 @@ function setUp(bounds = { batchJobsMax: 3, batchesInFlightMax: 2 }) {
   const batches: (readonly number[])[] = [];
   const ends: (() => void)[] = [];
   const batcher = new Batcher<number>(
+    systemClock,
     bounds,
     (countMax) => waiting.splice(0, countMax),
     (batch) => {

@@ -6,10 +6,11 @@ import type { Known } from '../../src/dispatcher/types.ts';
 import { StoreError } from '../../src/errors.ts';
 import type { ExistingJob } from '../../src/ledger/types.ts';
 import type { TraceStore } from '../../src/traces/types.ts';
-import { arrivalOf, jobMessage, PaperDirectory } from './samples.ts';
+import { arrivalOf, jobMessage, NO_LIMITS, PaperDirectory } from './samples.ts';
 
 /** What is said of a job that has a row, case by case; the stores here are paper, the whole way is in duplicates.test.ts. */
-const deps = { directory: new PaperDirectory(), digestKey: digestKeyOf('a key for tests') };
+const digestKey = digestKeyOf('a key for tests');
+const deps = { directory: new PaperDirectory(), limits: NO_LIMITS, digestKey };
 
 function known(change: Parameters<typeof arrivalOf>[1] = {}): Known {
   const admission = admit(arrivalOf(jobMessage(), change), deps);

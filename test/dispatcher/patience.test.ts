@@ -1,4 +1,5 @@
 import t from 'tap';
+import { systemClock } from '../../src/clock.ts';
 import { persist } from '../../src/dispatcher/patience.ts';
 import { StoreError } from '../../src/errors.ts';
 
@@ -18,7 +19,8 @@ function patience(change: { forMs?: number; isWanted?: () => boolean } = {}) {
   return {
     failures,
     // Each look at the clock is 10 ms later.
-    clock: { nowMs: () => 0, monotonicMs: () => (nowMs += 10) },
+    clock: { ...systemClock, monotonicMs: () => (nowMs += 10) },
+    random: Math.random,
     forMs: 1_000,
     delayMsMax: 5,
     isWanted: () => true,

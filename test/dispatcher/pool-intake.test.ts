@@ -1,4 +1,5 @@
 import t from 'tap';
+import { systemClock } from '../../src/clock.ts';
 import type { Broker, ConsumerChannel, Delivery } from '../../src/broker/types.ts';
 import { loadConfig } from '../../src/config.ts';
 import { ByteBudget } from '../../src/dispatcher/byte-budget.ts';
@@ -9,7 +10,7 @@ import type { Arrival } from '../../src/dispatcher/types.ts';
 import { PrometheusMetrics } from '../../src/ops/metrics.ts';
 import { quietLog } from '../support/ledger.ts';
 import { until } from '../support/until.ts';
-import { jobMessage, PaperDelivery } from './samples.ts';
+import { jobMessage, NO_LIMITS, PaperDelivery } from './samples.ts';
 
 const ignore = (): void => undefined;
 
@@ -23,7 +24,7 @@ const settled = () => new Promise((resolve) => setImmediate(resolve));
 function setUp(bounds: { heldBytesMax?: number } = {}) {
   const { line } = loadConfig({ env: {}, needs: [] });
   let nowMs = 1_000;
-  const clock = { nowMs: () => nowMs, monotonicMs: () => nowMs };
+  const clock = { ...systemClock, nowMs: () => nowMs, monotonicMs: () => nowMs };
   const consumers: {
     queue: string;
     prefetch: number;
@@ -64,6 +65,7 @@ function setUp(bounds: { heldBytesMax?: number } = {}) {
     budget,
     suspects: new Suspects(counts, line, clock, quietLog),
     seen: new SeenJobs(clock),
+    limits: NO_LIMITS,
     clock,
     log: quietLog,
     metrics: new PrometheusMetrics(),

@@ -9,7 +9,7 @@ interface Item {
 }
 
 function filled(interactive: number, batch: number): PriorityQueue<Item> {
-  const queue = new PriorityQueue<Item>(0.1);
+  const queue = new PriorityQueue<Item>(0.1, () => 'acme');
   for (let n = 0; n < interactive; n++) queue.push({ priority: 'interactive', n });
   for (let n = 0; n < batch; n++) queue.push({ priority: 'batch', n });
   return queue;

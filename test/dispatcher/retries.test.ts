@@ -1,4 +1,5 @@
 import t from 'tap';
+import { QUEUE } from '../../src/contracts/names.ts';
 import type { UnsignedResult } from '../../src/workers/agent/result.ts';
 import type { HandWorker } from '../support/hand-worker.ts';
 import { proxiedWorld } from '../support/proxied-world.ts';
@@ -311,4 +312,5 @@ await t.test('an attempt whose input is not in MongoDB yet waits, and uses no tr
     async () => (await tollgate.books.traces('attempts', job.id)).length === 2,
     'the spool to drain',
   );
+  t.equal((await tollgate.queue(QUEUE.dead)).messages, 0, 'its message was never taken for broken');
 });

@@ -84,7 +84,7 @@ export function arrivalOf(
   change: Partial<Delivery> = {},
   source: Arrival['source'] = 'pool',
 ): Arrival {
-  const room = { hold: () => {}, placed: () => {}, left: () => {} };
+  const room = { hold: () => {}, heldBy: () => 0, placed: () => {}, left: () => {} };
   return {
     delivery: new PaperDelivery(job, change),
     source,
@@ -110,6 +110,17 @@ const small: ModelVersion = {
   timeoutMsMax: 60_000,
 };
 
+/** An account without limits of its own. */
+export const NO_OWN_LIMITS = { jobsPerSecond: null, burstJobs: null, openLocksMax: null, queuedMax: null };
+
+/** Nothing is ever too much. */
+export const NO_LIMITS = {
+  ofPublisher: () => null,
+  ofAccount: () => null,
+  isRefusing: () => false,
+  countLock: () => {},
+};
+
 /** A directory of one account, two publishers (`idle` may spend for nobody) and two models (`free` has no price). */
 export class PaperDirectory implements Directory {
   readonly version = 1;
@@ -120,12 +131,19 @@ export class PaperDirectory implements Directory {
   readonly #models = [small, { ...small, id: 8, model: 'free', inputPriceMicro: null }];
 
   account(name: string) {
-    return name === 'acme' ? { id: 1, name, namespaces: new Map([['acme/prod', 3]]) } : undefined;
+    return name === 'acme'
+      ? { id: 1, name, namespaces: new Map([['acme/prod', 3]]), limits: NO_OWN_LIMITS }
+      : undefined;
   }
 
   publisher(name: string): Publisher | undefined {
-    if (name === 'web') return { id: 5, name, accountIds: new Set([1]) };
-    return name === 'idle' ? { id: 6, name, accountIds: new Set() } : undefined;
+    const bannedUntilMs = Number.NEGATIVE_INFINITY;
+    if (name === 'web') return { id: 5, name, accountIds: new Set([1]), bannedUntilMs };
+    return name === 'idle' ? { id: 6, name, accountIds: new Set(), bannedUntilMs } : undefined;
+  }
+
+  publishers(): Publisher[] {
+    return [];
   }
 
   model(name: string) {

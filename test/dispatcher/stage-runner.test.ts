@@ -1,4 +1,5 @@
 import t from 'tap';
+import { systemClock } from '../../src/clock.ts';
 import { StageRunner } from '../../src/dispatcher/stage-runner.ts';
 import { StoreError } from '../../src/errors.ts';
 import { PrometheusMetrics } from '../../src/ops/metrics.ts';
@@ -7,9 +8,9 @@ import { until } from '../support/until.ts';
 
 await t.test('only a try without an answer stands still: a call that is repeated moves', async (t) => {
   let nowMs = 0;
-  const clock = { nowMs: () => nowMs, monotonicMs: () => nowMs };
+  const clock = { ...systemClock, nowMs: () => nowMs, monotonicMs: () => nowMs };
   const bounds = { stageRetryMs: 60_000, stageRetryDelayMsMax: 20 };
-  const stages = new StageRunner(clock, quietLog, new PrometheusMetrics(), bounds);
+  const stages = new StageRunner(clock, quietLog, new PrometheusMetrics(), bounds, Math.random);
   t.equal(stages.stillMs(), 0, 'nothing to do is no standstill');
 
   const tries: PromiseWithResolvers<string>[] = [];
@@ -32,9 +33,9 @@ await t.test('only a try without an answer stands still: a call that is repeated
 });
 
 await t.test('a call that failed for good stands no longer', async (t) => {
-  const clock = { nowMs: () => 0, monotonicMs: () => performance.now() };
+  const clock = { ...systemClock, nowMs: () => 0, monotonicMs: () => performance.now() };
   const bounds = { stageRetryMs: 100, stageRetryDelayMsMax: 10 };
-  const stages = new StageRunner(clock, quietLog, new PrometheusMetrics(), bounds);
+  const stages = new StageRunner(clock, quietLog, new PrometheusMetrics(), bounds, Math.random);
   await t.rejects(
     stages.run(
       'reserve',

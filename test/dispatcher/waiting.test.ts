@@ -117,7 +117,7 @@ await t.test('wait_ms is kept while a job is held and while it waits in its queu
     const reply = await tollgate.reply(job.id);
     const tookMs = performance.now() - startMs;
     t.match(reply, { state: 'expired', error: { code: 'TG_JOB_EXPIRED', retryable: true } });
-    t.ok(tookMs >= wait && tookMs < wait + 2_500, `${wait} ms of wait ended after ${Math.round(tookMs)}`);
+    t.ok(tookMs >= wait && tookMs < wait + 8_000, `${wait} ms of wait ended after ${Math.round(tookMs)}`);
     t.match(await tollgate.books.job(job.id), { state: 'expired', code: 'TG_JOB_EXPIRED' });
     t.same(await tollgate.books.transfersOf(job.id), []);
   }

@@ -87,7 +87,7 @@ await t.test('a rolling restart loses nothing and delays nothing', async (t) => 
   const owners = async () => (await Promise.all(daemons.map(isOwner))).filter(Boolean).length;
   await until(async () => (await owners()) === 1, 'one of the two to do maintenance');
   const waitMs = await longestWaitMs(busy);
-  t.ok(waitMs < 5_000, `no job waited longer than ${waitMs} ms for its lock`);
+  t.ok(waitMs < 10_000, `no job waited longer than ${waitMs} ms for its lock`);
 });
 
 await t.test('of two coordinators with two cells one is killed, and the other goes on', async (t) => {

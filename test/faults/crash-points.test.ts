@@ -56,7 +56,7 @@ const POINTS: readonly (readonly [name: string, arrange: (scene: Scene) => Promi
   [
     'dispatch and trace',
     async ({ tollgate, links, worker, job }) => {
-      links.mongo.freeze();
+      links.mongo.swallow();
       await tollgate.send(job);
       await worker.dispatched(job.id);
     },
@@ -64,7 +64,7 @@ const POINTS: readonly (readonly [name: string, arrange: (scene: Scene) => Promi
   [
     'dispatch and trace, with the result settled before the death',
     async ({ tollgate, links, worker, job, state }) => {
-      links.mongo.freeze();
+      links.mongo.swallow();
       await tollgate.send(job);
       await worker.finish(await worker.dispatched(job.id));
       await state('succeeded');
@@ -110,7 +110,7 @@ const POINTS: readonly (readonly [name: string, arrange: (scene: Scene) => Promi
       await tollgate.send(job);
       const held = await worker.dispatched(job.id);
       await until(async () => (await tollgate.books.traces('requests', job.id)).length === 1, 'the request');
-      links.mongo.freeze();
+      links.mongo.swallow();
       await worker.finish(held);
       await tollgate.reply(job.id);
     },
@@ -180,7 +180,7 @@ async function failWithoutMongo(tollgate: World, links: Links, worker: HandWorke
   const held = await worker.dispatched(job.id);
   await until(async () => (await tollgate.books.traces('requests', job.id)).length === 1, 'the request');
   const before = await tollgate.metric('tollgate_jobs_received_total');
-  links.mongo.freeze();
+  links.mongo.swallow();
   await worker.finish(held, FAILURE);
   await isAtAttempt2(tollgate, job);
   await until(

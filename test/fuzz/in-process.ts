@@ -12,7 +12,7 @@ import { verify } from '../../src/dispatcher/verify.ts';
 import { CODES, type Refusal } from '../../src/errors.ts';
 import { FleetIntake } from '../../src/workers/fleet-intake.ts';
 import type { FleetRegistry } from '../../src/workers/types.ts';
-import { arrivalOf } from '../dispatcher/samples.ts';
+import { arrivalOf, NO_LIMITS } from '../dispatcher/samples.ts';
 import { cancelInput } from './cancel-inputs.ts';
 import { FleetInputs } from './fleet-inputs.ts';
 import { deliveryOf, type Input } from './input.ts';
@@ -105,10 +105,11 @@ export class Target {
         return node && { ...node, poolsOf: (model) => [model], admission: 'open' };
       },
       registry,
-      { fleetMessage: () => undefined },
+      { fleetMessage: () => undefined, fleetRefused: () => undefined },
       {
         onRefused: (refused) => {
-          this.#turnedAway = refused;
+          // The rest of such a message counts.
+          if (refused.code !== 'TG_FLEET_MODEL') this.#turnedAway = refused;
         },
         onOldSession: () => undefined,
       },
@@ -124,7 +125,11 @@ export class Target {
 
   #judgeJob(input: Input): Verdict {
     const arrival = { ...BLANK, delivery: deliveryOf(input), source: input.source };
-    const admission = admit(arrival, { directory: this.directory, digestKey: this.#digestKey });
+    const admission = admit(arrival, {
+      directory: this.directory,
+      limits: NO_LIMITS,
+      digestKey: this.#digestKey,
+    });
     if (admission.kind === 'admitted')
       return { kind: 'accepted', fault: admittedFault(input, admission.admitted) };
     if (admission.kind === 'remember') {
@@ -147,7 +152,7 @@ export class Target {
   }
 
   #judgeCancel(input: Input): Verdict {
-    const read = readCancel(deliveryOf(input), this.directory);
+    const read = readCancel(deliveryOf(input), { directory: this.directory, limits: NO_LIMITS });
     if (read.kind !== 'wanted') return { kind: 'refused', refusal: read.why, isRemembered: false };
     return { kind: 'accepted', fault: cancelFault(input, read.wanted.request) };
   }

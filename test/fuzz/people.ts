@@ -1,7 +1,7 @@
 import { createPrivateKey, type KeyObject } from 'node:crypto';
 import type { Directory, Node } from '../../src/network/types.ts';
 import { rawPublicKey } from '../../src/workers/agent/keys.ts';
-import { PaperDirectory } from '../dispatcher/samples.ts';
+import { NO_OWN_LIMITS, PaperDirectory } from '../dispatcher/samples.ts';
 import type { Random } from './random.ts';
 
 /** DER of an Ed25519 private key: the raw 32 bytes follow. Source: RFC 8410. */
@@ -57,11 +57,13 @@ export class FuzzDirectory extends PaperDirectory implements Directory {
   }
 
   override account(name: string) {
-    return name === 'rival' ? { id: 2, name, namespaces: new Map([['rival/prod', 4]]) } : super.account(name);
+    if (name !== 'rival') return super.account(name);
+    return { id: 2, name, namespaces: new Map([['rival/prod', 4]]), limits: NO_OWN_LIMITS };
   }
 
   override publisher(name: string) {
-    return name === 'rival' ? { id: 8, name, accountIds: new Set([2]) } : super.publisher(name);
+    if (name !== 'rival') return super.publisher(name);
+    return { id: 8, name, accountIds: new Set([2]), bannedUntilMs: Number.NEGATIVE_INFINITY };
   }
 
   override node(id?: string): Node | undefined {

@@ -16,6 +16,8 @@ await t.test('accounts', async (t) => {
       heldMicro: 0n,
       freeMicro: 10_000_000n,
       namespaces: ['acme/dev', 'acme/prod'],
+      limits: { jobsPerSecond: null, burstJobs: null, openLocksMax: null, queuedMax: null },
+      publishers: [{ name: 'acme-app', bannedMs: 0 }],
     });
   });
 

@@ -75,6 +75,20 @@ await t.test('two coordinators', async (t) => {
     t.equal(answers.flat().filter((kind) => kind === 'new').length, 10);
     t.match(await ledger.accounts.show('scarce'), { freeMicro: 0n, heldMicro: 30_000n });
   });
+
+  await t.test('cannot spend what the other is about to commit', async (t) => {
+    const accountId = await ledger.accounts.create('taken');
+    await ledger.accounts.topUp(newUuidV7(), 'taken', 3_000n);
+    const hold = 'update credits.accounts set held_micro = held_micro + $2 where id = $1';
+    await ledger.sql('begin');
+    await ledger.sql(hold, [accountId, 3_000]);
+    const locking = ledger.locks.lockBatch([ledger.lockRequest({ accountId })]);
+    const waiting = () => ledger.sql('select pg_stat_clear_snapshot()').then(() => ledger.sql(WAITING_HERE));
+    await until(async () => (await waiting()).length > 0, 'the call to wait for the account');
+    await ledger.sql('commit');
+    t.match(await locking, [{ kind: 'refused', code: 'TG_CREDIT_INSUFFICIENT', isRecorded: true }]);
+    await ledger.sql(hold, [accountId, -3_000]);
+  });
 });
 
 await t.test('a result is settled once', async (t) => {

@@ -255,9 +255,9 @@ function settled(
   { status, inputTokens, outputTokens, digest }: SettleRequest,
 ): string {
   const isCompleted = status === 'completed';
-  const cost = isCompleted
-    ? costMicro(model, job.runVersionId ?? job.modelVersionId, inputTokens, outputTokens)
-    : 0n;
+  const [inputMax, outputMax] = job.limits;
+  const tokens = [Math.min(inputTokens, inputMax), Math.min(outputTokens, outputMax)] as const;
+  const cost = isCompleted ? costMicro(model, job.runVersionId ?? job.modelVersionId, ...tokens) : 0n;
   job.chargedMicro = cost < job.lockedMicro ? cost : job.lockedMicro;
   job.state = isCompleted ? 'succeeded' : 'failed';
   job.code = isCompleted ? null : 'TG_WORKER_ERROR';

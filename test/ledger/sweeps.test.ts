@@ -92,6 +92,16 @@ await t.test('sweepOverdue', async (t) => {
     ]);
     t.same(row, { n: 2 });
   });
+
+  await t.test('goes by the clock of PostgreSQL, not by that of the coordinator', async (t) => {
+    const [running] = await locked(ledger, 1);
+    const tomorrowMs = Date.now() + 86_400_000;
+    const clock = t.intercept(Date, 'now', { value: () => tomorrowMs });
+    const ended = await ledger.sweeps.sweepOverdue(10);
+    clock.restore();
+    t.same(ended, []);
+    t.match(await ledger.locks.lookUpBatch(running ? [running] : []), [{ state: 'locked' }]);
+  });
 });
 
 await t.test('openAttempts pages through the open jobs', async (t) => {

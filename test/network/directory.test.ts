@@ -24,11 +24,13 @@ await t.test('the directory', async (t) => {
       id: ledger.accountId,
       name: 'acme',
       namespaces: new Map([['acme/prod', ledger.namespaceId]]),
+      limits: { jobsPerSecond: null, burstJobs: null, openLocksMax: null, queuedMax: null },
     });
     t.same(directory.publisher('acme-app'), {
       id: ledger.publisherId,
       name: 'acme-app',
       accountIds: new Set([ledger.accountId]),
+      bannedUntilMs: Number.NEGATIVE_INFINITY,
     });
     t.match(directory.model('tiny-chat'), {
       id: ledger.modelVersionId,

@@ -26,9 +26,13 @@ const EXPECTED: Readonly<Record<string, string>> = {
   'function identity.add_namespace': 'operator execute',
   'function identity.add_publisher': 'operator execute',
   'function identity.create_account': 'operator execute',
+  'function identity.ban_publisher': 'dispatcher execute',
   'function identity.entitle': 'operator execute',
+  'function identity.lift_ban': 'dispatcher execute',
+  'function identity.limit_account': 'operator execute',
   'function identity.touch_parent': '',
   'function jobs.attempts_of': 'auditor execute; dispatcher execute; operator execute',
+  'function jobs.count_open_locks': 'dispatcher execute',
   'function jobs.claim_retries': 'dispatcher execute',
   'function jobs.clear_owed': 'dispatcher execute',
   'function jobs.clear_owed_attempts': 'dispatcher execute',
@@ -89,7 +93,7 @@ const EXPECTED: Readonly<Record<string, string>> = {
   'table credits.accounts': 'auditor select',
   'table credits.transfers': 'auditor select',
   'table identity.accounts': 'auditor select; credits_owner select; dispatcher select; operator select',
-  'table identity.entitlements': 'auditor select; dispatcher select; operator select',
+  'table identity.entitlements': 'auditor select; credits_owner select; dispatcher select; operator select',
   'table identity.namespaces':
     'auditor select; credits_owner select; dispatcher select; jobs_owner select; operator select',
   'table identity.publishers':

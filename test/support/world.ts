@@ -7,6 +7,7 @@ import type { OutMessage, PublishOutcome } from '../../src/broker/types.ts';
 import { systemClock } from '../../src/clock.ts';
 import { loadConfig } from '../../src/config.ts';
 import type { Config } from '../../src/config-schema.ts';
+import type { Decorate } from '../../src/daemon/base.ts';
 import type { JobMessage } from '../../src/contracts/job.ts';
 import { nodeUser, publisherUser } from '../../src/contracts/names.ts';
 import type { ReplyMessage } from '../../src/contracts/reply.ts';
@@ -145,8 +146,10 @@ export class World {
     this.#closing.push(work);
   }
 
-  async startDaemon(): Promise<void> {
-    this.daemon = await runDaemon(this.config);
+  /** `change` are settings besides the world's, by path. `decorate` wraps the seams of the daemon, to look at their calls. */
+  async startDaemon(change: Readonly<Record<string, string>> = {}, decorate?: Decorate): Promise<void> {
+    const config = loadConfig({ flags: { ...this.flags, ...change }, env: {} });
+    this.daemon = await runDaemon(config, decorate === undefined ? {} : { decorate });
   }
 
   /** Starts the daemon as a process of its own; it is killed when `t` ends. */
@@ -378,6 +381,11 @@ export class World {
     const leases: LiveLease[] = [];
     for await (const lease of new RedisSlotLeases(this.#redis).leases()) leases.push(lease);
     return leases;
+  }
+
+  /** Ends every lease that stands in Redis, whoever holds it. */
+  async endLeases(): Promise<void> {
+    await new RedisSlotLeases(this.#redis).releaseBatch(await this.leases());
   }
 
   /** Waits until no slot is in use and no lease stands in Redis: none has leaked. */

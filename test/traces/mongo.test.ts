@@ -46,7 +46,7 @@ await t.test('a read fails at once while MongoDB is away', async (t) => {
     mongo.read((db) => db.collection('requests').findOne({})),
     { code: 'TG_STORE_UNAVAILABLE', store: 'mongodb' },
   );
-  t.ok(performance.now() - startedMs < 200);
+  t.ok(performance.now() - startedMs < 1_000);
 });
 
 await t.test('documents are acknowledged by a majority and in the journal', async (t) => {

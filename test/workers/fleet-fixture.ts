@@ -95,8 +95,8 @@ export class TestFleet {
 
   /** Opens all cells that answer for new jobs, as the sweep does once it gave back what PostgreSQL has open. */
   async open(): Promise<void> {
-    for (const [cell, { epochMs }] of (await this.registry.cells()).entries())
-      if (epochMs !== null) await this.leases.open(cell, epochMs);
+    for (const [cell, standing] of (await this.registry.cells()).entries())
+      if (standing.state !== 'away') await this.leases.open(cell, standing.epochMs);
   }
 
   /** Reserves for jobs `from`, `from` + 1, … of one pool. */

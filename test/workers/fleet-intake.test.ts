@@ -29,11 +29,12 @@ async function startIntake(t: Teardown) {
   const refused: FleetRefusal[] = [];
   const old: string[] = [];
   const counted: string[] = [];
+  const codes: string[] = [];
   let acknowledged = 0;
   const intake = new FleetIntake(
     (id) => NODES[id],
     fleet.registry,
-    { fleetMessage: (outcome) => counted.push(outcome) },
+    { fleetMessage: (outcome) => counted.push(outcome), fleetRefused: (code) => codes.push(code) },
     {
       onRefused: (one) => refused.push(one),
       onOldSession: (node, session) => old.push(`${node} ${session}`),
@@ -46,7 +47,7 @@ async function startIntake(t: Teardown) {
     if (acknowledged !== before + 1 || counted.at(-1) !== outcome) throw new Error('not answered or counted');
     return outcome;
   };
-  return { fleet, refused, old, take };
+  return { fleet, refused, codes, old, take };
 }
 
 function deliveryOf(body: Buffer, userId: string | null, acknowledge: () => void): Delivery {
@@ -72,14 +73,22 @@ function deliveryOf(body: Buffer, userId: string | null, acknowledge: () => void
   };
 }
 
-await t.test('a signed hello brings a worker into the pools its node is registered for', async (t) => {
-  const { fleet, refused, take } = await startIntake(t);
-  const hello = signed(fleet.message('n-1', 'hello', { pools: ['m', 'foreign'], warm_models: ['m'] }));
-  t.equal(await take(hello), 'applied');
-  t.match(await fleet.registry.list(), [{ node: 'n-1', pools: ['m'], warmModels: ['m'] }]);
-  t.equal(await take(hello), 'ignored', 'the same message again');
-  t.same(refused, []);
-});
+await t.test(
+  'a signed hello brings a worker into the pools its node is registered for, and into no other',
+  async (t) => {
+    const { fleet, refused, codes, take } = await startIntake(t);
+    const hello = signed(fleet.message('n-1', 'hello', { pools: ['m', 'foreign'], warm_models: ['m'] }));
+    t.equal(await take(hello), 'applied');
+    t.match(await fleet.registry.list(), [{ node: 'n-1', pools: ['m'], warmModels: ['m'] }]);
+    t.match(
+      refused,
+      [{ code: 'TG_FLEET_MODEL', field: 'pools', node: 'n-1', userId: 'n-n-1' }],
+      'and no other',
+    );
+    t.equal(await take(hello), 'ignored', 'the same message again');
+    t.same(codes, ['TG_FLEET_MODEL', 'TG_FLEET_MODEL']);
+  },
+);
 
 await t.test('a hello that its key did not sign is refused and leaves an event', async (t) => {
   const { fleet, refused, take } = await startIntake(t);

@@ -1,8 +1,8 @@
 -- Reads how a cell stands.
--- Returns {epoch_ms, age of the epoch in ms, then pool, workers, total slots, free slots for each pool}. O(pools).
+-- Returns {epoch_ms, age of the epoch in ms, 1 if `open` was called, then pool, workers, total slots, free slots for each pool}. O(pools).
 -- Idempotent; the first call after Redis was emptied starts the epoch.
 local epoch = redis.call('GET', base .. ':epoch')
-local out = { epoch, now - epoch }
+local out = { epoch, now - epoch, redis.call('EXISTS', base .. ':open') }
 local sums_read = redis.call('HGETALL', base .. ':slots')
 local by_pool = {}
 for i = 1, #sums_read, 2 do

@@ -343,6 +343,8 @@ await t.test('results that end while the broker is away are sent when it is back
   await until(() => rigged.outcomes.includes('unknown'), 'the failed publish');
   proxy.heal();
   t.match(await rigged.result(1), { status: 'completed' });
+  // The broker never heard of an acknowledgement: it sends the dispatch again, perhaps only after the result has come.
+  await until(() => rigged.seen.length === 2, 'the redelivery');
   t.ok(await rigged.queueEmpty());
   t.equal(rigged.requests.length, 1);
 });
