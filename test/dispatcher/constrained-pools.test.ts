@@ -53,17 +53,16 @@ await t.test('an emptied Redis gets the leases of constrained jobs back in their
   const [running = '', other = ''] = await send(tollgate, 2, wants('eu', null));
   const held = await worker.dispatched(running);
   await worker.dispatched(other);
-  await until(async () => (await tollgate.fleet.state()) === 'ready', 'the first warming to end');
-  // One more sweep that sees it.
-  const sweptAt = performance.now();
-  await until(() => performance.now() - sweptAt > 300, 'a sweep');
-  await tollgate.emptyRedis();
   const waiting = tollgate.job(wants('eu', null));
-  await tollgate.send(waiting);
-  await until(async () => {
-    const pools = (await tollgate.leases()).map(({ pool }) => pool);
-    return pools.length === 2 && pools.every((pool) => pool === 'small~r.eu');
-  }, 'both leases to be back');
+  // Again while it warms: the leases come back each time.
+  for (let n = 1; n <= 3; n++) {
+    await tollgate.emptyRedis();
+    if (n === 1) await tollgate.send(waiting);
+    await until(async () => {
+      const pools = (await tollgate.leases()).map(({ pool }) => pool);
+      return pools.length === 2 && pools.every((pool) => pool === 'small~r.eu');
+    }, `both leases to be back after loss ${n}`);
+  }
   t.equal(worker.held.length, 2, 'the third waits: both slots are known to be taken');
   await worker.finish(held);
   await worker.finish(await worker.dispatched(waiting.id));
