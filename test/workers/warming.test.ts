@@ -1,6 +1,6 @@
 import t from 'tap';
 import { until } from '../support/until.ts';
-import { jobId, leasesOf, nodesOf, requests, SHORT, testFleet } from './fleet-fixture.ts';
+import { jobId, leasesOf, nodesOf, requests, SHORT, type TestFleet, testFleet } from './fleet-fixture.ts';
 
 await t.test('Redis is warming until it has been known for as long as a worker may be silent', async (t) => {
   const fleet = await testFleet(t, SHORT);
@@ -78,3 +78,26 @@ await t.test('a job that has a lease keeps it when slots are rebuilt', async (t)
   await fleet.leases.rebuild([{ jobId: jobId(1), attempt: 1, node: 'n-1', session: 1, pool: 'm' }]);
   t.match(await fleet.allLeases(), [{ jobId: jobId(1), attempt: 2 }]);
 });
+
+await t.test('an emptied cell gives no slot until it is opened for the epoch that it has', async (t) => {
+  const fleet = await testFleet(t);
+  const before = await epochOf(fleet);
+  const readMs = performance.now();
+  await until(() => performance.now() - readMs > 5, 'another millisecond');
+  await fleet.raw.flushdb();
+  await fleet.say('n-1');
+  t.same(nodesOf(await fleet.reserve(1, 1)), ['full'], 'the worker may be busy');
+  const after = await epochOf(fleet);
+  t.ok(after > before);
+  t.notOk(await fleet.leases.open(0, before));
+  t.same(nodesOf(await fleet.reserve(1, 1)), ['full'], 'what was read is older than the loss');
+  t.ok(await fleet.leases.open(0, after));
+  await until(() => fleet.woken.includes('m'), 'the pool to be woken');
+  t.same(nodesOf(await fleet.reserve(1, 1)), ['n-1']);
+  t.ok(await fleet.leases.open(0, after), 'once more changes nothing');
+});
+
+async function epochOf(fleet: TestFleet): Promise<number> {
+  const [cell] = await fleet.registry.cells();
+  return cell === undefined || cell.state === 'away' ? 0 : cell.epochMs;
+}
