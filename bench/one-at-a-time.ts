@@ -104,6 +104,9 @@ class OneAtATime {
 
   async start(): Promise<void> {
     for (const part of this.#parts) await part.start();
+    // Nothing runs yet, so there is nothing to give back first.
+    for (const [cell, standing] of (await this.#registry.cells()).entries())
+      if (standing.state !== 'away') await this.#slots.open(cell, standing.epochMs);
   }
 
   /** Workers that have a slot to give. */
