@@ -23,7 +23,7 @@ export const NOTHING_PLAYED: Played = { seeds: 0, jobs: 0, events: 0, virtualMs:
 export function sumOf(a: Played, b: Played): Played {
   const broken = [a.broken, b.broken]
     .filter((one) => one !== null)
-    .sort((one, other) => one.seed - other.seed);
+    .toSorted((one, other) => one.seed - other.seed);
   return {
     seeds: a.seeds + b.seeds,
     jobs: a.jobs + b.jobs,
