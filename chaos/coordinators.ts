@@ -25,8 +25,8 @@ export class Coordinator {
   readonly crashes: Crash[] = [];
   /** Starts that ended before it served: a server was away just then. */
   failedStarts = 0;
-  /** The most resident memory that was seen, in MiB. */
-  residentMiBMax = 0;
+  /** Its resident memory whenever it was looked at, in MiB. */
+  readonly residentMiB: number[] = [];
   readonly #flags: Readonly<Record<string, string>>;
   readonly #nursery: Nursery;
   #child: Child<DaemonInput, DaemonWord> | null = null;
@@ -128,7 +128,7 @@ export class Coordinator {
     if (pid === undefined || !this.#isServing) return;
     try {
       const kib = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
-      this.residentMiBMax = Math.max(this.residentMiBMax, Math.round(Number(kib ?? 0) / 1_024));
+      this.residentMiB.push(Math.round(Number(kib ?? 0) / 1_024));
     } catch {
       // It has just ended.
     }

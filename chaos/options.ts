@@ -16,6 +16,8 @@ export interface ChaosOptions {
   readonly isKept: boolean;
   /** Seeds one after the other until the counts of `REACH` are there. */
   readonly isFull: boolean;
+  /** One coordinator is never ended, and its memory is judged. */
+  readonly isSoak: boolean;
   /** Runs of this call, with `isFull`; null: as many as it takes. */
   readonly runsMax: number | null;
 }
@@ -36,6 +38,7 @@ damages them by a schedule that the seed decides; then holds everything against 
   --minutes M   how long faults come, 0.1 to 600 (default 5)
   --rate N      jobs per second, 1 to 500 (default 30)
   --every S     mean seconds between two faults, 0.1 to 600 (default 2)
+  --soak        one of two coordinators is never ended, and its memory must stay flat; --minutes is 60 and --every 20 unless given
   --json FILE   write the report there too
   --resume DIR  keep the report in DIR, and add up all that are there
   --keep        keep the logs of all parts, also when everything was good
@@ -51,17 +54,20 @@ export function readOptions(args: readonly string[]): ChaosOptions | null {
   const values = parsed(args);
   if (values.help === true) return null;
   const isFull = values.full === true;
+  const isSoak = values.soak === true;
+  if (isSoak && isFull) usage('--soak is one long run, --full are many');
   if (values.runs !== undefined && !isFull) usage('--runs is for --full');
   if (values.seed !== undefined && isFull) usage('--full chooses the seeds itself');
   return {
     seed: number('--seed', values.seed, 0, 4_294_967_295),
-    minutes: number('--minutes', values.minutes, 0.1, 600) ?? 5,
+    minutes: number('--minutes', values.minutes, 0.1, 600) ?? (isSoak ? 60 : 5),
     jobsPerSecond: number('--rate', values.rate, 1, 500) ?? 30,
-    everyMs: (number('--every', values.every, 0.1, 600) ?? 2) * 1_000,
+    everyMs: (number('--every', values.every, 0.1, 600) ?? (isSoak ? 20 : 2)) * 1_000,
     json: values.json ?? null,
     resume: values.resume ?? (isFull ? RUNS_FOLDER : null),
     isKept: values.keep === true,
     isFull,
+    isSoak,
     runsMax: number('--runs', values.runs, 1, 100_000),
   };
 }
@@ -77,6 +83,7 @@ function parsed(args: readonly string[]) {
     json: text,
     resume: text,
     full: flag,
+    soak: flag,
     keep: flag,
     runs: text,
     help: { type: 'boolean', short: 'h' },

@@ -1,5 +1,6 @@
 import { MUST_BE_ZERO, type Verdict } from './checker.ts';
 import type { Crash } from './coordinators.ts';
+import type { Memory } from './memory.ts';
 import type { DoneFault } from './nemesis.ts';
 import { figuresOf, type Recoveries, type RecoveryFigures } from './recovery.ts';
 
@@ -29,6 +30,8 @@ export interface RunReport {
   readonly failedStarts: number;
   readonly uncleanDrains: number;
   readonly residentMiBMax: number;
+  /** Of the coordinator that was never ended; null where each might be. */
+  readonly memory: Memory | null;
   readonly recoveries: Recoveries;
   readonly recovery: Readonly<Record<string, RecoveryFigures>>;
   readonly schedule: readonly DoneFault[];
@@ -60,18 +63,20 @@ export function isZero(verdict: Verdict, crashes: readonly Crash[]): boolean {
 }
 
 /** The run in one line. */
-export function lineOf({ seed, verdict, faults, crashes, isGood, coordinators }: RunReport): string {
+export function lineOf({ seed, verdict, faults, crashes, isGood, coordinators, memory }: RunReport): string {
   const { attempted, acknowledged, settled, voided, refused, lost, duplicated, unexpected, recovered } =
     verdict;
   const bad = MUST_BE_ZERO.filter((column) => verdict[column] > 0).map(
     (column) => `${column} ${verdict[column]}`,
   );
   if (crashes.length > 0) bad.push(`crashes ${crashes.length}`);
+  if (memory?.isFlat === false) bad.push('memory grows');
+  const held = memory === null ? '' : `, MiB by tenths ${memory.miBByTenth.join(' ')}`;
   return (
     `chaos seed ${seed}, ${coordinators} coordinators, ${faults.kills} kills (${faults.killsAtPoints} at failpoints), ` +
     `${faults.others} other faults: attempted ${attempted}, acknowledged ${acknowledged}, settled ${settled}, ` +
     `voided ${voided}, refused ${refused}, lost ${lost}, duplicated ${duplicated}, unexpected ${unexpected}, ` +
-    `recovered ${recovered}: ${isGood ? 'good' : `NOT GOOD: ${bad.join(', ')}`}`
+    `recovered ${recovered}${held}: ${isGood ? 'good' : `NOT GOOD: ${bad.join(', ')}`}`
   );
 }
 

@@ -13,6 +13,7 @@ import { makeLinks } from './links.ts';
 import { Load } from './load.ts';
 import { Nemesis } from './nemesis.ts';
 import { figuresOf, recoveriesOf } from './recovery.ts';
+import { memoryOf } from './memory.ts';
 import { countFaults, isZero, type RunReport } from './report.ts';
 import { scheduleOf } from './schedule.ts';
 import { type ChaosWorld, makeWorld } from './world.ts';
@@ -25,6 +26,8 @@ export interface RunOptions {
   readonly jobsPerSecond: number;
   /** Mean pause between two faults, in milliseconds. */
   readonly everyMs: number;
+  /** One coordinator is never ended, and its memory is judged. */
+  readonly isSoak: boolean;
 }
 
 const TOKENS_PER_SECOND = 100;
@@ -55,7 +58,7 @@ export async function runChaos(
   ending.defer(() => books.close());
   const nursery: Nursery = { folder, adopt: (pid) => stack.adopt(pid) };
   const coordinators = Array.from(
-    { length: coordinatorsOf(options.seed) },
+    { length: options.isSoak ? 2 : coordinatorsOf(options.seed) },
     (_, i) => new Coordinator(i, world.flags, nursery),
   );
   const fleets = world.fleets.map((nodes, i) => new Fleet(i, fleetInput(world, nodes), nursery));
@@ -67,8 +70,8 @@ export async function runChaos(
   const load = new Load(world, options.seed, logFile);
   ending.defer(() => load.close());
   const probe = new OnlineProbe(books, world.creditedMicro);
-  const memory = setInterval(() => coordinators.forEach((one) => one.sampleMemory()), MEMORY_MS);
-  ending.defer(() => clearInterval(memory));
+  const sampling = setInterval(() => coordinators.forEach((one) => one.sampleMemory()), MEMORY_MS);
+  ending.defer(() => clearInterval(sampling));
 
   await load.start(options.jobsPerSecond);
   probe.start();
@@ -77,7 +80,12 @@ export async function runChaos(
     `${coordinators.length} coordinators, ${world.fleets.flat().length} workers; here come the load and the faults`,
   );
   const nemesis = new Nemesis({ stack, coordinators, fleets, links }, tell);
-  const scale = { coordinators: coordinators.length, fleets: fleets.length, everyMs: options.everyMs };
+  const scale = {
+    coordinators: coordinators.length,
+    fleets: fleets.length,
+    everyMs: options.everyMs,
+    isFirstSpared: options.isSoak,
+  };
   await nemesis.run(scheduleOf(options.seed, scale), systemClock.monotonicMs() + options.minutes * 60_000);
 
   tell('the faults are over: everything has a minute to reach its end');
@@ -89,8 +97,10 @@ export async function runChaos(
   const recoveries = recoveriesOf(nemesis.done, await books.progress(), coordinators.length);
   for (const one of coordinators) drains.push(await one.stop());
   const crashes = coordinators.flatMap((one) => one.crashes);
+  const memory = options.isSoak ? memoryOf(coordinators[0]?.residentMiB ?? []) : null;
   return {
-    isGood: isZero(verdict, crashes),
+    isGood: isZero(verdict, crashes) && memory?.isFlat !== false,
+    memory,
     seed: options.seed,
     commit: commitOf(),
     minutes: options.minutes,
@@ -101,7 +111,7 @@ export async function runChaos(
     crashes,
     failedStarts: coordinators.reduce((sum, { failedStarts }) => sum + failedStarts, 0),
     uncleanDrains: drains.filter((isClean) => !isClean).length,
-    residentMiBMax: Math.max(...coordinators.map(({ residentMiBMax }) => residentMiBMax)),
+    residentMiBMax: Math.max(0, ...coordinators.flatMap(({ residentMiB }) => residentMiB)),
     recoveries,
     recovery: figuresOf(recoveries.seen),
     schedule: nemesis.done,

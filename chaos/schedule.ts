@@ -63,6 +63,8 @@ export interface Scale {
   readonly fleets: number;
   /** Mean pause between two faults, in milliseconds. */
   readonly everyMs: number;
+  /** The first coordinator is never ended. */
+  readonly isFirstSpared: boolean;
 }
 
 const MINUTE_MS = 60_000;
@@ -72,11 +74,15 @@ const CLOCK_STEPS_MS = [5_000, 5 * MINUTE_MS, 24 * 60 * MINUTE_MS].flatMap((ms) 
 /** Every kind of fault, how often it comes among a hundred, and how one is made. */
 const MAKERS: readonly { readonly weight: number; readonly make: (random: Random, scale: Scale) => Fault }[] =
   [
-    { weight: 24, make: (random, scale) => ({ kind: 'kill', coordinator: one(random, scale) }) },
+    { weight: 24, make: (random, scale) => ({ kind: 'kill', coordinator: mortal(random, scale) }) },
     { weight: 24, make: killAt },
     { weight: 14, make: failAt },
-    { weight: 3, make: (random, scale) => ({ kind: 'drain', coordinator: one(random, scale) }) },
-    { weight: 1, make: () => ({ kind: 'roll' }) },
+    { weight: 3, make: (random, scale) => ({ kind: 'drain', coordinator: mortal(random, scale) }) },
+    {
+      weight: 1,
+      make: (random, scale) =>
+        scale.isFirstSpared ? { kind: 'drain', coordinator: mortal(random, scale) } : { kind: 'roll' },
+    },
     {
       weight: 3,
       make: (random, scale) => ({
@@ -156,9 +162,14 @@ function one(random: Random, { coordinators }: Scale): number {
   return random.between(0, coordinators - 1);
 }
 
+/** One that may be ended. */
+function mortal(random: Random, { coordinators, isFirstSpared }: Scale): number {
+  return random.between(isFirstSpared ? 1 : 0, coordinators - 1);
+}
+
 function killAt(random: Random, scale: Scale): Fault {
   const { name } = random.pick(POINTS);
-  return { kind: 'kill_at', coordinator: one(random, scale), point: name, hits: random.between(1, 4) };
+  return { kind: 'kill_at', coordinator: mortal(random, scale), point: name, hits: random.between(1, 4) };
 }
 
 function failAt(random: Random, scale: Scale): Fault {

@@ -25,11 +25,6 @@ export class Judge {
   /** Jobs whose publish was confirmed to the client. */
   readonly confirmed = new Set<string>();
   readonly #world: World;
-  /**
-   * Jobs whose reply the broker once had no room for. It is tried again from memory, and a coordinator that dies meanwhile takes it
-   * along: the client has to ask again with the same id. Source: design [20].
-   */
-  readonly #excused = new Set<string>();
   readonly #told = new Map<string, string>();
   readonly #ran = new Set<string>();
   /** By digest, when the broker confirmed it (virtual), and whose it is. */
@@ -80,7 +75,6 @@ export class Judge {
   /** The broker had no room for a message. */
   nacked(messageId: string): void {
     if (messageId.startsWith('r-')) this.#world.timeline.note(`no room for reply ${short(messageId)}`);
-    if (messageId.startsWith('r-')) this.#excused.add(messageId.slice(2));
   }
 
   /** A reply reached its client: by then its row says the same. */
@@ -154,12 +148,13 @@ export class Judge {
 
   /** Everything has had its time and nothing moves. */
   checkEnd(): void {
-    const { ledger, fleet, broker } = this.#world;
+    const { ledger, fleet, broker, traces } = this.#world;
     this.checkBooks();
     for (const id of this.confirmed) {
       const row = ledger.jobs.get(id);
       if (!row || row.endedMs === null) this.fail('lost', `${short(id)} is ${row?.state ?? 'nowhere'}`);
-      else if (!this.#told.has(id) && !this.#excused.has(id))
+      // A reply that the broker had no room for is tried again from memory; a coordinator that dies meanwhile leaves an event.
+      else if (!this.#told.has(id) && !traces.events.has(`reply-delayed:${id}`))
         this.fail('untold', `nobody was told of ${short(id)}, ${row.state}`);
     }
     for (const { jobId, attempt } of ledger.attempts) {

@@ -46,6 +46,10 @@ export const CODES = {
     retryable: true,
     text: 'the account has too little credit for the limits of this job',
   },
+  TG_REPLY_DELAYED: {
+    retryable: true,
+    text: 'the queue for replies did not take the reply, which is tried again; the same job again gets its answer, too',
+  },
   TG_REPLY_UNDELIVERED: {
     retryable: true,
     text: 'the reply could not be delivered; send the same job again to get its answer',
@@ -56,6 +60,7 @@ export const CODES = {
   TG_NODE_FULL: { retryable: true, text: "the node's queue has no room" },
   TG_START_OVERDUE: { retryable: true, text: 'the worker did not begin within the start window' },
   TG_FIRST_TOKEN_OVERDUE: { retryable: true, text: 'the worker gave no first token in time' },
+  TG_NODE_DRAINED: { retryable: true, text: 'its node was taken out of service before the job ended' },
   TG_WORKER_LOST: { retryable: true, text: 'the worker stopped answering' },
   TG_JOB_OVERDUE: { retryable: true, text: 'the job did not end before its deadline' },
   TG_WORKER_ERROR: { retryable: true, text: 'the worker reported an error' },

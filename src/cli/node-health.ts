@@ -38,15 +38,15 @@ async function withNodes<T>(config: Config, work: (nodes: Nodes) => Promise<T>):
 export function drainCommand(): Command {
   const drain = nodeCommandOf({
     name: 'drain',
-    summary: 'give a node no new jobs; what it runs goes on',
+    summary: 'give a node no new jobs, and take from it what it still runs at a deadline',
     examples: ['tollgate node drain gpu-1', 'tollgate node drain gpu-1 --deadline 2h'],
-  }).option('--deadline <time>', 'when it should be empty', duration, duration(DEADLINE));
+  }).option('--deadline <time>', 'when what it still runs goes to other nodes', duration, duration(DEADLINE));
   return withAction<{ readonly deadline: number }>(drain, async ({ args, options, output, loadConfig }) => {
     const [id = ''] = args;
     await withNodes(await loadConfig(['servers.postgresAdminUrl']), (nodes) =>
       nodes.drain(id, options.deadline),
     );
-    const text = `${id} gets no new jobs and should be empty ${inWords(options.deadline)}; tollgate node undrain ${id} ends this`;
+    const text = `${id} gets no new jobs and is empty ${inWords(options.deadline)}; tollgate node undrain ${id} ends this`;
     output.result({ node: id, deadline_ms: options.deadline }, text);
   });
 }
@@ -94,7 +94,7 @@ export function showCommand(): Command {
       [
         `${id}, owner ${node.owner}`,
         `lifecycle  ${node.lifecycle}`,
-        `drain      ${node.drainByMs === null ? 'none' : `should be empty ${inWords(node.drainByMs)}`}`,
+        `drain      ${node.drainByMs === null ? 'none' : `to be empty ${inWords(node.drainByMs)}`}`,
         `eligible   ${eligibleText(node)}`,
         `new jobs   ${admission(node, config)}`,
         `strikes    ${score.toFixed(2)} of ${strikeScoreMax}`,

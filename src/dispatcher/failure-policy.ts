@@ -11,6 +11,8 @@ export type Failure =
   | { readonly kind: 'not_started' }
   /** It began and gave no token in time. */
   | { readonly kind: 'no_first_token' }
+  /** Its node is drained by an operator, and the time for that is over. */
+  | { readonly kind: 'drained' }
   /** The broker had no queue for the dispatch, or the queue had no room. */
   | { readonly kind: 'returned' | 'nacked' };
 
@@ -57,6 +59,7 @@ const OTHERS = {
   worker_lost: judged('node', 'TG_WORKER_LOST', { strike: 'lost' }),
   not_started: judged('node', 'TG_START_OVERDUE', SLOW),
   no_first_token: judged('node', 'TG_FIRST_TOKEN_OVERDUE', SLOW),
+  drained: judged('capacity', 'TG_NODE_DRAINED', NOT_ITS_FAULT),
   returned: judged('network', 'TG_NODE_UNREACHABLE', NOT_ITS_FAULT),
   nacked: judged('capacity', 'TG_NODE_FULL', NOT_ITS_FAULT),
 } as const;

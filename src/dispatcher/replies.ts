@@ -72,10 +72,17 @@ function toMessage(reply: AddressedReply): OutMessage {
   };
 }
 
+/** The client's queue is gone or full, and the reply deserves another try. */
+function isUntaken(reply: AddressedReply, outcome: PublishOutcome): boolean {
+  return (outcome === 'returned' || outcome === 'nacked') && reply.isOnce !== true;
+}
+
 /**
  * Sends replies. The first try belongs to the batch; one that is returned or nacked (the client's queue is gone or full) is
- * tried again apart, `replyTriesMax` times in all within `replyTryMsMax`, then recorded as an event: the client asks again
- * with the same id. A reply never delays a settlement. Source: design [20].
+ * recorded as an event and tried again apart, `replyTriesMax` times in all within `replyTryMsMax`; a second event says that it
+ * was given up: the client asks again with the same id. The first event comes before the batch goes on, because the other tries
+ * are in memory only: a coordinator that dies meanwhile leaves either the reply or a line that explains why there is none. A
+ * reply never delays a settlement. Source: design [20].
  */
 export class Replier {
   readonly #publisher: Publisher;
@@ -108,13 +115,19 @@ export class Replier {
   }
 
   /**
-   * Publishes all; resolves after the first try. False where the outcome is unknown because the connection went: whoever
-   * stands behind that reply (an unacknowledged delivery, an owed-reply row) brings it again.
+   * Publishes all; resolves after the first try. False where the outcome is unknown because the connection went, or where a
+   * refused reply could not be recorded: whoever stands behind that reply (an unacknowledged delivery, an owed-reply row) brings
+   * it again.
    */
   async send(replies: readonly AddressedReply[]): Promise<boolean[]> {
     if (replies.length === 0) return [];
     const outcomes = await this.#publisher.publishBatch(replies.map(toMessage));
-    return [...answered(replies, outcomes)].map(([reply, outcome]) => this.#judge(reply, outcome));
+    const tried = [...answered(replies, outcomes)];
+    const untaken = tried.flatMap(([reply, outcome]) => (isUntaken(reply, outcome) ? [reply] : []));
+    const isRecorded = await this.#record(untaken);
+    return tried.map(
+      ([reply, outcome]) => (isRecorded || !isUntaken(reply, outcome)) && this.#judge(reply, outcome),
+    );
   }
 
   /**
@@ -144,6 +157,21 @@ export class Replier {
     return true;
   }
 
+  async #record(untaken: readonly AddressedReply[]): Promise<boolean> {
+    if (untaken.length === 0) return true;
+    try {
+      await this.#traces.writeEvents(untaken.map((reply) => this.#warning(reply, 'TG_REPLY_DELAYED')));
+      return true;
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+      this.#log.warn(
+        { replies: untaken.length, reason: error.message },
+        'refused replies wait for their record',
+      );
+      return false;
+    }
+  }
+
   #tryAgain(reply: AddressedReply, triesLeft = this.#bounds.replyTriesMax - 1): void {
     const trying = this.#retry(reply, triesLeft)
       .catch((error: unknown) =>
@@ -162,16 +190,17 @@ export class Replier {
       if (outcome === 'confirmed') return this.#metrics.replies('confirmed');
     }
     this.#metrics.replies('given_up');
-    await this.#traces.writeEvents([this.#undelivered(reply)]);
+    await this.#traces.writeEvents([this.#warning(reply, 'TG_REPLY_UNDELIVERED')]);
   }
 
-  #undelivered(reply: AddressedReply): EventDocument {
+  #warning(reply: AddressedReply, code: 'TG_REPLY_DELAYED' | 'TG_REPLY_UNDELIVERED'): EventDocument {
+    const what = code === 'TG_REPLY_DELAYED' ? 'reply-delayed' : 'reply';
     return {
-      key: `reply:${reply.message.job ?? newUuidV7()}`,
+      key: `${what}:${reply.message.job ?? newUuidV7()}`,
       kind: 'warning',
-      code: 'TG_REPLY_UNDELIVERED',
+      code,
       field: 'reply_to',
-      message: CODES.TG_REPLY_UNDELIVERED.text,
+      message: CODES[code].text,
       job: reply.message.job,
       namespace: null,
       sender: null,

@@ -2,6 +2,7 @@ import type { CancelTimer, Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 import { StoreError } from '../errors.ts';
 import type { EndedJob, OpenAttempt, Sweeps as LedgerSweeps } from '../ledger/types.ts';
+import type { Directory } from '../network/types.ts';
 import type { Log, Metrics, Service } from '../ops/types.ts';
 import type { TraceSink } from '../traces/types.ts';
 import type { FleetRegistry, LeaseUpkeep, SessionLookup } from '../workers/types.ts';
@@ -16,6 +17,7 @@ export interface SweepsDeps {
   readonly ledger: LedgerSweeps;
   readonly failures: FailureOwner;
   readonly registry: FleetRegistry;
+  readonly directory: Pick<Directory, 'node'>;
   /** True while this coordinator hears the workers and their results: silence means something only then. */
   readonly isListening: () => boolean;
   readonly leases: Pick<LeaseUpkeep, 'expireLeases' | 'rebuild' | 'open' | 'progress'>;
@@ -34,8 +36,8 @@ const WALKS_PER_LIMIT = 3;
 
 /**
  * Periodic repair, the same on every coordinator and safe on several at once, because each step is guarded by state and attempt
- * in PostgreSQL: overdue jobs, attempts of lost or idle workers, what rows owe, alarms that may be lost, leases past their end,
- * slots of an emptied Redis. What a sweep finds failed it hands to the owner of failure. Source: design [10], [15], [24].
+ * in PostgreSQL: overdue jobs, attempts of lost or idle workers and of nodes whose drain is over, what rows owe, alarms that may
+ * be lost, leases past their end, slots of an emptied Redis. What a sweep finds failed it hands to the owner of failure. Source: design [10], [15], [24].
  */
 export class Sweeps implements Service {
   readonly #deps: SweepsDeps;
@@ -160,7 +162,11 @@ export class Sweeps implements Service {
         (attempt) => gone.has(sessionKey(attempt)) || this.#isForgotten(attempt, missing),
       );
       await this.#giveUp(orphans, { kind: 'worker_lost' });
-      await this.#giveUpIdle(alive.filter((attempt) => !gone.has(sessionKey(attempt))));
+      const standing = alive.filter((attempt) => !gone.has(sessionKey(attempt)));
+      const [drained, held] = this.#byDrain(standing);
+      await this.#giveUp(drained, { kind: 'drained' });
+      await this.#deps.failures.tellWorkers(drained);
+      await this.#giveUpIdle(held);
     }
     this.#openAttemptsSeen = open;
     for (const key of this.#missingSince.keys()) if (!missing.has(key)) this.#missingSince.delete(key);
@@ -168,6 +174,17 @@ export class Sweeps implements Service {
       this.#deps.failures.noteLost({ node, session });
       await registry.forget(node, session);
     }
+  }
+
+  /** Those of nodes that should have been empty by now, and the others. */
+  #byDrain(attempts: readonly OpenAttempt[]): [drained: OpenAttempt[], held: OpenAttempt[]] {
+    const nowMs = this.#deps.clock.monotonicMs();
+    const [drained, held]: [OpenAttempt[], OpenAttempt[]] = [[], []];
+    for (const attempt of attempts) {
+      const drainByMs = this.#deps.directory.node(attempt.node)?.drainByMs ?? Number.POSITIVE_INFINITY;
+      (drainByMs <= nowMs ? drained : held).push(attempt);
+    }
+    return [drained, held];
   }
 
   /**

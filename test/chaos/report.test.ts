@@ -54,6 +54,7 @@ function run(seed: number, change: Partial<RunReport> = {}): RunReport {
     failedStarts: 0,
     uncleanDrains: 0,
     residentMiBMax: 100 + seed,
+    memory: null,
     recoveries: { seen: [{ group: 'kill', ms: seed }], interrupted: 1 },
     recovery: {},
     schedule: [],

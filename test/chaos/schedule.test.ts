@@ -2,7 +2,7 @@ import t from 'tap';
 import { POINTS } from '../../chaos/failpoints.ts';
 import { describeFault, type Fault, scheduleOf } from '../../chaos/schedule.ts';
 
-const SCALE = { coordinators: 2, fleets: 2, everyMs: 2_000 };
+const SCALE = { coordinators: 2, fleets: 2, everyMs: 2_000, isFirstSpared: false };
 
 function first(seed: number, count: number): { afterMs: number; fault: Fault }[] {
   const steps = scheduleOf(seed, SCALE);
@@ -42,4 +42,14 @@ await t.test('a failure is only asked of a point that can have it', async (t) =>
 await t.test('a fault is one line', async (t) => {
   const fault: Fault = { kind: 'link', link: 'redis', damage: { kind: 'slow', bytesPerS: 9 }, ms: 5 };
   t.equal(describeFault(fault), 'link link=redis damage=slow/9 ms=5');
+});
+
+await t.test('in a soak the first coordinator is damaged and never ended', async (t) => {
+  const steps = scheduleOf(1, { ...SCALE, isFirstSpared: true });
+  const faults = Array.from({ length: 3_000 }, () => steps.next().value.fault);
+  const ends = faults.filter(({ kind }) => ['kill', 'kill_at', 'drain'].includes(kind));
+  t.ok(ends.length > 1_000);
+  t.ok(ends.every((fault) => 'coordinator' in fault && fault.coordinator === 1));
+  t.notOk(faults.some(({ kind }) => kind === 'roll'));
+  t.ok(faults.some((fault) => fault.kind === 'pause' && fault.coordinator === 0));
 });

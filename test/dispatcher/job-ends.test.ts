@@ -170,6 +170,11 @@ await t.test(
       async () => (await tollgate.books.events({ code: 'TG_REPLY_UNDELIVERED' })).length === 1,
       'the event',
     );
+    t.equal(
+      (await tollgate.books.events({ code: 'TG_REPLY_DELAYED' })).length,
+      1,
+      'written when the first try failed',
+    );
     t.equal(await tollgate.metric('tollgate_replies_total', { outcome: 'retried' }), 2);
     t.equal(await tollgate.metric('tollgate_replies_total', { outcome: 'given_up' }), 1);
     t.equal((await tollgate.books.job(job.id))?.state, 'succeeded', 'its job ended all the same');

@@ -40,6 +40,33 @@ await t.test('a drained node gets no new jobs, ends what it has, and comes back'
   await until(async () => (await slotsOf(tollgate, 'n1')) === 4, 'the node to be back');
 });
 
+await t.test('what a drained node has not ended by its deadline is run by another', async (t) => {
+  const tollgate = await world(t, { workers: 0 });
+  const nodes = new Nodes(tollgate.admin);
+  for (const id of ['n1', 'n2']) await tollgate.addNode(id);
+  const drained = await tollgate.startHandWorker('n1', 4);
+  const job = tollgate.job({ limits: { ...tollgate.job().limits, attempts_max: 1 } });
+  await tollgate.send(job);
+  const held = await drained.dispatched(job.id);
+  await tollgate.startWorker('n2', 4);
+  await nodes.drain('n1', 100);
+  t.match(await tollgate.reply(job.id), { state: 'succeeded' }, 'though the job has one try only');
+  t.match(await tollgate.books.job(job.id), { node: 'n2', attempt: 2, uncounted: 1 });
+  t.same(await tollgate.books.transfersOf(job.id), ['lock', 'capture']);
+  const [{ code = '' } = {}] = await tollgate.books.sql<{ code: string }>(
+    'select code from jobs.attempts where job_id = $1',
+    [job.id],
+  );
+  t.equal(code, 'TG_NODE_DRAINED');
+  t.same(
+    await tollgate.books.sql("select from network.strikes where node_id = 'n1'"),
+    [],
+    'nobody is blamed',
+  );
+  drained.drop(held);
+  await tollgate.slotsAreFree();
+});
+
 await t.test('an ejected node is out, comes back by itself, and first with one slot', async (t) => {
   const settings = { 'health.holdMsMin': 2_000, 'health.trickleMs': 2_000, 'health.ejectedPercentMax': 50 };
   const tollgate = await world(t, { workers: 2, settings });

@@ -1,4 +1,5 @@
 import t from 'tap';
+import { playAll } from '../../simulation/players.ts';
 import { runSeed } from '../../simulation/run.ts';
 
 /** `npm run simulate -- --seeds 100000` plays the rest. */
@@ -22,4 +23,11 @@ await t.test('the same seed gives the same log, byte for byte', async (t) => {
     t.equal(second.events, first.events);
   }
   t.not((await runSeed(4, JOBS)).digest, (await runSeed(5, JOBS)).digest);
+});
+
+await t.test('several processes play what one plays', async (t) => {
+  const all = { firstSeed: 900, seeds: 120, jobs: 2 };
+  const alone = await playAll(all, 1);
+  t.match(alone, { seeds: 120, broken: null });
+  t.same(await playAll(all, 3), alone);
 });
