@@ -42,7 +42,8 @@ export async function runSeed(seed: number, jobs: number, flaw: Flaw = FLAWLESS)
     seed,
     jobs: world.ledger.jobs.size,
     events: timeline.events,
-    virtualMs: timeline.nowMs,
+    // Whole, so that sums do not depend on their order.
+    virtualMs: Math.round(timeline.nowMs),
     digest: timeline.digest(),
     broken: broken && { invariant: broken.invariant, what: broken.message, log: timeline.lines },
   };
