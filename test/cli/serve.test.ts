@@ -1,7 +1,5 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import t from 'tap';
-import { Management } from '../../src/broker/management.ts';
 import { CliProcess } from '../support/cli-process.ts';
 import { databaseOptions } from '../support/ledger.ts';
 import { runCli } from '../support/run-cli.ts';
@@ -64,46 +62,4 @@ await t.test('a coordinator becomes ready, shows what is documented, and drains 
   t.equal(await serve.ended, 0, serve.stderr);
   t.match(serve.stdout, /"msg":"stopping"/);
   for (const line of serve.stdout.trim().split('\n')) t.ok(JSON.parse(line));
-});
-
-await t.test('dev on given servers prints all URLs and ends on Ctrl-C', async (t) => {
-  const file = join(t.testdir(), 'urls.json');
-  const dev = CliProcess.start(t, ['dev', '--json', file], env);
-  await dev.says(/Ctrl-C stops everything/);
-  t.ok(existsSync(file));
-  const urls: Record<string, string> = JSON.parse(readFileSync(file, 'utf8'));
-  t.same(Object.keys(urls), [
-    'postgres',
-    'postgres_admin',
-    'redis',
-    'amqp',
-    'amqp_admin',
-    'amqp_client',
-    'mongo',
-    'http',
-  ]);
-  t.match(urls, { redis: servers.redisUrl, amqp_client: /^amqp:\/\/p-dev:[0-9a-f]+@/ });
-  t.equal((await fetch(`${urls['http']}/livez`)).status, 200);
-  t.match(dev.stdout, /export TOLLGATE_AMQP_CLIENT_URL='amqp:/);
-
-  // Nobody has added the model: the answer is a refusal, and it comes all the way back.
-  const refused = await runCli(['submit', '--account', 'dev', '--model', 'none', 'hello', '--json'], {
-    env: { TOLLGATE_AMQP_CLIENT_URL: urls['amqp_client'] ?? '' },
-  });
-  t.match(refused, { status: 4, stderr: /^TG_MODEL_UNKNOWN/ });
-  const { job }: { job: string } = JSON.parse(refused.stdout);
-  const story = await until(async () => {
-    const shown = await runCli(['job', 'show', job], { env });
-    return shown.status === 0 ? shown.stdout : null;
-  }, 'the story of the refused job');
-  t.match(story, /refused/);
-
-  dev.signal('SIGINT');
-  t.equal(await dev.ended, 0, dev.stderr);
-  const management = new Management({
-    url: servers.amqpAdminUrl,
-    vhost: servers.vhost,
-    requestMsMax: 5_000,
-  });
-  await management.deleteUser('p-dev');
 });
