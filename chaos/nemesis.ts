@@ -1,15 +1,19 @@
-import { execFile } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { promisify } from 'node:util';
-import { Redis } from 'ioredis';
-import { Client } from 'pg';
 import { systemClock } from '../src/clock.ts';
-import { allProcesses } from '../src/stack/processes.ts';
 import type { Stack } from '../src/stack/stack.ts';
 import type { Coordinator } from './coordinators.ts';
 import type { Fleet } from './fleets.ts';
 import type { Links } from './links.ts';
+import {
+  closeConnections,
+  fillSpool,
+  flush,
+  refuseConnections,
+  refuseWrites,
+  setMemoryWatermark,
+  stall,
+  terminateBackends,
+} from './server-faults.ts';
 import { describeFault, type Fault, type LinkDamage, type Step } from './schedule.ts';
 import type { TcpProxy } from './tcp-proxy.ts';
 
@@ -101,9 +105,13 @@ export class Nemesis {
       case 'restart':
       case 'freeze':
       case 'terminate':
+      case 'no_connections':
       case 'flush':
+      case 'stall':
+      case 'out_of_memory':
       case 'close':
       case 'alarm':
+      case 'spool_full':
         await this.#harmServer(fault);
         break;
     }
@@ -146,7 +154,19 @@ export class Nemesis {
   }
 
   async #harmServer(
-    fault: Fault & { kind: 'restart' | 'freeze' | 'terminate' | 'flush' | 'close' | 'alarm' },
+    fault: Fault & {
+      kind:
+        | 'restart'
+        | 'freeze'
+        | 'terminate'
+        | 'no_connections'
+        | 'flush'
+        | 'stall'
+        | 'out_of_memory'
+        | 'close'
+        | 'alarm'
+        | 'spool_full';
+    },
   ): Promise<void> {
     const { stack } = this.#victims;
     switch (fault.kind) {
@@ -164,14 +184,29 @@ export class Nemesis {
       }
       case 'terminate':
         return await terminateBackends(stack.urls.postgresAdmin);
+      case 'no_connections':
+        return await refuseConnections(stack.urls.postgresAdmin, () => sleep(fault.ms));
       case 'flush':
         return await flush(stack.urls.redis);
+      case 'stall':
+        return await stall(stack.urls.redis, fault.ms);
+      case 'out_of_memory':
+        return await refuseWrites(stack.urls.redis, () => sleep(fault.ms));
       case 'close':
         return await closeConnections(stack.urls.amqpAdmin);
       case 'alarm':
         await setMemoryWatermark(stack, '0.000001');
         await sleep(fault.ms);
         return await setMemoryWatermark(stack, '0.6');
+      case 'spool_full': {
+        const mongodb = stack.server('mongodb');
+        mongodb.pause();
+        try {
+          return await fillSpool(stack.urls.amqpAdmin, () => sleep(fault.ms));
+        } finally {
+          mongodb.resume();
+        }
+      }
     }
   }
 
@@ -204,72 +239,5 @@ export class Nemesis {
     const fleet = this.#victims.fleets[index];
     if (fleet === undefined) throw new Error(`there is no fleet ${index}`);
     return fleet;
-  }
-}
-
-async function terminateBackends(url: string): Promise<void> {
-  const client = new Client({ connectionString: url, connectionTimeoutMillis: 5_000 });
-  client.on('error', () => undefined);
-  await client.connect();
-  try {
-    await client.query(
-      `select pg_terminate_backend(pid) from pg_stat_activity
-        where backend_type = 'client backend' and pid <> pg_backend_pid()`,
-    );
-  } finally {
-    await client.end().catch(() => undefined);
-  }
-}
-
-async function flush(url: string): Promise<void> {
-  const redis = new Redis(url, { retryStrategy: () => null });
-  redis.on('error', () => undefined);
-  try {
-    await redis.flushall();
-  } finally {
-    redis.disconnect();
-  }
-}
-
-/** As an operator would: of coordinators, workers and the load. */
-async function closeConnections(adminUrl: string): Promise<void> {
-  const { origin, username, password } = new URL(adminUrl);
-  const authorization = `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
-  const call = (path: string, method: string) =>
-    fetch(`${origin}/api${path}`, {
-      method,
-      headers: { authorization },
-      signal: AbortSignal.timeout(10_000),
-    });
-  const found: unknown = await (await call('/connections?columns=name', 'GET')).json();
-  if (!Array.isArray(found)) throw new Error('the management API lists no connections');
-  for (const connection of found) {
-    const name: unknown = Reflect.get(Object(connection), 'name');
-    if (typeof name === 'string') await call(`/connections/${encodeURIComponent(name)}`, 'DELETE');
-  }
-}
-
-/** Through the broker's own tool, in the environment of this very broker: its cookie and its port mapper are its own. */
-async function setMemoryWatermark(stack: Stack, share: string): Promise<void> {
-  const name = `RABBITMQ_NODENAME=tollgate-${new URL(stack.urls.amqp).port}@localhost`;
-  const environments = allProcesses().map(({ pid }) => environmentOf(pid));
-  const found = environments.find((pairs) => pairs.includes(name));
-  if (found === undefined) throw new Error('the broker does not run');
-  const env = Object.fromEntries(
-    found
-      .filter((pair) =>
-        /^(PATH|HOME|LC_ALL|ERL_EPMD_PORT|RABBITMQ_NODENAME|RABBITMQ_CONF_ENV_FILE)=/.test(pair),
-      )
-      .map((pair) => [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)]),
-  );
-  await promisify(execFile)('rabbitmqctl', ['set_vm_memory_high_watermark', share], { env, timeout: 30_000 });
-}
-
-/** `NAME=value` pairs of a process; none of one that is gone. */
-function environmentOf(pid: number): readonly string[] {
-  try {
-    return readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');
-  } catch {
-    return [];
   }
 }

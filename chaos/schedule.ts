@@ -41,12 +41,20 @@ export type Fault =
   | { readonly kind: 'freeze'; readonly server: Server; readonly ms: number }
   /** `pg_terminate_backend` of everybody. */
   | { readonly kind: 'terminate' }
+  /** No login of ours may open a connection, and those that are open end. */
+  | { readonly kind: 'no_connections'; readonly ms: number }
   /** FLUSHALL. */
   | { readonly kind: 'flush' }
+  /** CLIENT PAUSE: Redis reads commands and answers none. */
+  | { readonly kind: 'stall'; readonly ms: number }
+  /** Redis is at its memory limit: it refuses writes. */
+  | { readonly kind: 'out_of_memory'; readonly ms: number }
   /** The management API closes all AMQP connections. */
   | { readonly kind: 'close' }
   /** A memory alarm: the broker reads no publisher. */
   | { readonly kind: 'alarm'; readonly ms: number }
+  /** MongoDB stands still, and the queue that keeps traces meanwhile takes nothing. */
+  | { readonly kind: 'spool_full'; readonly ms: number }
   | { readonly kind: 'link'; readonly link: LinkName; readonly damage: LinkDamage; readonly ms: number }
   | { readonly kind: 'fleet_kill'; readonly fleet: number }
   | { readonly kind: 'fleet_pause'; readonly fleet: number; readonly ms: number };
@@ -71,7 +79,7 @@ const MINUTE_MS = 60_000;
 /** Forward and back, by what a bad time server does and by what a bad battery does. */
 const CLOCK_STEPS_MS = [5_000, 5 * MINUTE_MS, 24 * 60 * MINUTE_MS].flatMap((ms) => [ms, -ms]);
 
-/** Every kind of fault, how often it comes among a hundred, and how one is made. */
+/** Every kind of fault, how often it comes (the weights add up to about a hundred), and how one is made. */
 const MAKERS: readonly { readonly weight: number; readonly make: (random: Random, scale: Scale) => Fault }[] =
   [
     { weight: 24, make: (random, scale) => ({ kind: 'kill', coordinator: mortal(random, scale) }) },
@@ -122,9 +130,13 @@ const MAKERS: readonly { readonly weight: number; readonly make: (random: Random
       make: (random) => ({ kind: 'freeze', server: random.pick(SERVERS), ms: random.between(500, 5_000) }),
     },
     { weight: 3, make: () => ({ kind: 'terminate' }) },
+    { weight: 1, make: (random) => ({ kind: 'no_connections', ms: random.between(500, 4_000) }) },
     { weight: 3, make: () => ({ kind: 'flush' }) },
+    { weight: 1, make: (random) => ({ kind: 'stall', ms: random.between(500, 5_000) }) },
+    { weight: 1, make: (random) => ({ kind: 'out_of_memory', ms: random.between(500, 4_000) }) },
     { weight: 3, make: () => ({ kind: 'close' }) },
     { weight: 1, make: (random) => ({ kind: 'alarm', ms: random.between(1_000, 5_000) }) },
+    { weight: 1, make: (random) => ({ kind: 'spool_full', ms: random.between(1_000, 6_000) }) },
     { weight: 8, make: linkFault },
     {
       weight: 1,

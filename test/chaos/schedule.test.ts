@@ -19,7 +19,7 @@ await t.test(
   async (t) => {
     const steps = first(1, 5_000);
     const kinds = new Set(steps.map(({ fault }) => fault.kind));
-    t.equal(kinds.size, 17, [...kinds].join(', '));
+    t.equal(kinds.size, 21, [...kinds].join(', '));
     const killedAt = new Set(steps.map(({ fault }) => (fault.kind === 'kill_at' ? fault.point : '')));
     t.same(
       POINTS.map(({ name }) => name).filter((name) => !killedAt.has(name)),
