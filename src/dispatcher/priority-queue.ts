@@ -4,14 +4,14 @@ import { FairRow } from './fair-row.ts';
 /**
  * Two rows, in each of which owners are served in turn and the items of one owner first in, first out. `take` serves `interactive`
  * first; while both wait, one place in `1 / batchShare` is for `batch`. The order inside a take is the order of placement, and slots
- * may be for its first jobs only: so the takes begin their count at another place each, and `batch` has its share also where a
- * single slot comes free at a time. Source: design [17].
+ * may be for its first jobs only: what is put back gives its places back, too, so that `batch` has its share of what was placed,
+ * however many slots come free at a time. Source: design [17].
  */
 export class PriorityQueue<T extends { readonly priority: Priority }> {
   readonly #rows: Record<Priority, FairRow<T>>;
   readonly #batchShare: number;
-  /** Where the next take begins to count, while both wait. */
-  #firstPlace = 0;
+  /** Where the next take begins to count: at how many were taken and not put back. */
+  #nextPlace = 0;
 
   constructor(batchShare: number, ownerOf: (item: T) => string) {
     this.#batchShare = batchShare;
@@ -28,6 +28,7 @@ export class PriorityQueue<T extends { readonly priority: Priority }> {
 
   /** Puts items back in front, keeping their order. */
   putBack(items: readonly T[]): void {
+    this.#nextPlace = Math.max(0, this.#nextPlace - items.length);
     for (const priority of ['interactive', 'batch'] as const)
       this.#rows[priority].putBack(items.filter((item) => item.priority === priority));
   }
@@ -35,9 +36,11 @@ export class PriorityQueue<T extends { readonly priority: Priority }> {
   take(countMax: number): T[] {
     const { interactive, batch } = this.#rows;
     const wanted = Math.min(countMax, this.size);
+    const firstPlace = this.#nextPlace;
+    this.#nextPlace += wanted;
     if (interactive.size === 0) return batch.take(wanted);
     if (batch.size === 0) return interactive.take(wanted);
-    const places = this.#places(wanted);
+    const places = this.#places(firstPlace, wanted);
     const items = {
       interactive: interactive.take(places.filter((priority) => priority === 'interactive').length),
       batch: batch.take(places.filter((priority) => priority === 'batch').length),
@@ -51,11 +54,11 @@ export class PriorityQueue<T extends { readonly priority: Priority }> {
     return [...this.#rows.interactive.remove(isGone), ...this.#rows.batch.remove(isGone)];
   }
 
-  /** Whose each of the next `wanted` places is, while both wait. */
-  #places(wanted: number): Priority[] {
+  /** Whose each of `wanted` places is, while both wait. */
+  #places(firstPlace: number, wanted: number): Priority[] {
     const left = { interactive: this.#rows.interactive.size, batch: this.#rows.batch.size };
     const places: Priority[] = [];
-    for (let place = this.#firstPlace++; places.length < wanted; place++) {
+    for (let place = firstPlace; places.length < wanted; place++) {
       const isForBatch = left.interactive === 0 || (this.#isForBatch(place) && left.batch > 0);
       const priority = isForBatch ? 'batch' : 'interactive';
       left[priority] -= 1;

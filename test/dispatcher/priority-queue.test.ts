@@ -38,6 +38,22 @@ await t.test('batch keeps a tenth where one job at a time is placed and the othe
   t.equal(placed.filter((item) => item?.priority === 'batch').length, 10);
 });
 
+await t.test('batch keeps a tenth of what is placed, however many are at a time', async (t) => {
+  for (const atATime of [1, 2, 3, 7, 15]) {
+    const queue = filled(1_000, 1_000);
+    const placed: Item[] = [];
+    while (placed.length < 30) {
+      const taken = queue.take(64);
+      placed.push(...taken.slice(0, atATime));
+      queue.putBack(taken.slice(atATime));
+    }
+    for (let from = 0; from < 30; from += 10) {
+      const ten = placed.slice(from, from + 10).filter(({ priority }) => priority === 'batch');
+      t.equal(ten.length, 1, `${atATime} at a time, from ${from} on`);
+    }
+  }
+});
+
 await t.test('interactive goes first also where as many wait of each', async (t) => {
   const taken = filled(15, 15).take(30);
   const early = taken.slice(0, 15).filter((item) => item.priority === 'batch');
