@@ -10,6 +10,8 @@ const RESTART_MS = 100;
 /** A drain may take `line.drainMs` and the grace of the stop. */
 const DRAIN_MS_MAX = 40_000;
 const START_MS_MAX = 90_000;
+/** A failpoint that was disarmed may have been under way. */
+const DISARM_MS = 1_000;
 
 /** A coordinator that ended by itself while it served: nothing of a run may do that. */
 export interface Crash {
@@ -34,6 +36,8 @@ export class Coordinator {
   #isWanted = true;
   /** Its end was ordered, or a kill waits inside it. */
   #isEndExpected = false;
+  /** Counts what was ordered, so that an order which is over takes back its own expectation and no later one's. */
+  #orders = 0;
   #running: Promise<void> = Promise.resolve();
   #onFired: ((armed: Armed) => void) | null = null;
 
@@ -68,7 +72,7 @@ export class Coordinator {
   async kill(): Promise<void> {
     const child = this.#child;
     if (child === null) return;
-    this.#isEndExpected = true;
+    this.#expectEnd(true);
     child.signal('SIGKILL');
     await child.ended;
   }
@@ -77,7 +81,7 @@ export class Coordinator {
   async drain(): Promise<boolean> {
     const child = this.#child;
     if (child === null) return true;
-    this.#isEndExpected = true;
+    this.#expectEnd(true);
     const { code } = await child.stop(DRAIN_MS_MAX);
     return code === 0;
   }
@@ -103,15 +107,25 @@ export class Coordinator {
     const fired = Promise.withResolvers<boolean>();
     const isKill = armed.action === 'kill';
     this.#onFired = () => fired.resolve(true);
-    this.#isEndExpected = isKill;
+    const order = this.#expectEnd(isKill);
     this.order({ kind: 'arm', armed });
     const died = child.ended.then(({ signal }) => isKill && signal === 'SIGKILL');
     const hasFired = await Promise.race([fired.promise, died, sleep(msMax, false, { ref: false })]);
     this.#onFired = null;
     if (!hasFired) this.order({ kind: 'arm', armed: null });
     // A kill that was under way when it was disarmed is still ours.
-    if (!hasFired) setTimeout(() => (this.#isEndExpected &&= this.#child !== child), 1_000).unref();
+    if (!hasFired) setTimeout(() => this.#takeBack(order, child), DISARM_MS).unref();
     return hasFired;
+  }
+
+  #expectEnd(isExpected: boolean): number {
+    this.#isEndExpected = isExpected;
+    this.#orders += 1;
+    return this.#orders;
+  }
+
+  #takeBack(order: number, child: Child<DaemonInput, DaemonWord>): void {
+    if (order === this.#orders && this.#child === child) this.#isEndExpected = false;
   }
 
   /** Drains it for good. True if it ended well. */
