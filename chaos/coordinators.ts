@@ -55,6 +55,8 @@ export class Coordinator {
   /** Starts it, and starts it again for as long as it is wanted. Resolves when it serves. */
   async start(): Promise<void> {
     this.#running = this.#keep();
+    // Heard by `stop`. When a run is ended by Ctrl-C its folder goes first, and nobody is left to hear it.
+    this.#running.catch(() => undefined);
     await this.serving();
   }
 
