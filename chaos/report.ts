@@ -12,7 +12,10 @@ export interface FaultCounts {
   readonly others: number;
   /** Kills by the point where they happened. */
   readonly points: Readonly<Record<string, number>>;
-  readonly notDone: number;
+  /** Failpoints to fail at that no call reached. */
+  readonly missed: number;
+  /** What this machine or the run could not do: it proves nothing, and is to be mended. */
+  readonly failed: number;
 }
 
 /** One run. */
@@ -44,17 +47,19 @@ export function countFaults(done: readonly DoneFault[]): FaultCounts {
   const points: Record<string, number> = {};
   let kills = 0;
   let others = 0;
-  let notDone = 0;
+  let missed = 0;
+  let failed = 0;
   for (const { fault, isReached, error } of done) {
     const isKill = fault.kind === 'kill' || fault.kind === 'kill_at';
-    if (error !== null || (fault.kind === 'fail_at' && !isReached)) notDone += 1;
+    if (error !== null) failed += 1;
+    else if (fault.kind === 'fail_at' && !isReached) missed += 1;
     else if (isKill) kills += 1;
     else others += 1;
     if (fault.kind === 'kill_at' && isReached && error === null)
       points[fault.point] = (points[fault.point] ?? 0) + 1;
   }
   const killsAtPoints = Object.values(points).reduce((sum, count) => sum + count, 0);
-  return { kills, killsAtPoints, others, points, notDone };
+  return { kills, killsAtPoints, others, points, missed, failed };
 }
 
 /** True if every column that must be zero is, and no coordinator ended by itself. */
@@ -74,7 +79,7 @@ export function lineOf({ seed, verdict, faults, crashes, isGood, coordinators, m
   const held = memory === null ? '' : `, MiB by tenths ${memory.miBByTenth.join(' ')}`;
   return (
     `chaos seed ${seed}, ${coordinators} coordinators, ${faults.kills} kills (${faults.killsAtPoints} at failpoints), ` +
-    `${faults.others} other faults: attempted ${attempted}, acknowledged ${acknowledged}, settled ${settled}, ` +
+    `${faults.others} other faults${faults.failed > 0 ? `, ${faults.failed} that could not be done` : ''}: attempted ${attempted}, acknowledged ${acknowledged}, settled ${settled}, ` +
     `voided ${voided}, refused ${refused}, lost ${lost}, duplicated ${duplicated}, unexpected ${unexpected}, ` +
     `recovered ${recovered}${held}: ${isGood ? 'good' : `NOT GOOD: ${bad.join(', ')}`}`
   );

@@ -1,10 +1,12 @@
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { Redis } from 'ioredis';
 import { Client } from 'pg';
 import { QUEUE } from '../src/contracts/names.ts';
+import { findBinary } from '../src/stack/binaries.ts';
 import { allProcesses } from '../src/stack/processes.ts';
 import type { Stack } from '../src/stack/stack.ts';
 
@@ -130,7 +132,11 @@ async function manage(
   return response;
 }
 
-/** Through the broker's own tool, in the environment of this very broker: its cookie and its port mapper are its own. */
+/**
+ * A memory alarm with a share near zero: the broker reads no publisher. Through the broker's own tool, in the environment of this very
+ * broker: its cookie and its port mapper are its own. The tool is the one beside the broker, because Debian's wrapper on PATH knows the
+ * system's broker only.
+ */
 export async function setMemoryWatermark(stack: Stack, share: string): Promise<void> {
   const name = `RABBITMQ_NODENAME=tollgate-${new URL(stack.urls.amqp).port}@localhost`;
   const environments = allProcesses().map(({ pid }) => environmentOf(pid));
@@ -143,7 +149,10 @@ export async function setMemoryWatermark(stack: Stack, share: string): Promise<v
       )
       .map((pair) => [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)]),
   );
-  await promisify(execFile)('rabbitmqctl', ['set_vm_memory_high_watermark', share], { env, timeout: 30_000 });
+  const { found: binary } = await findBinary('rabbitmq');
+  if (binary === undefined) throw new Error('there is no broker on this machine');
+  const tool = join(dirname(binary.path), 'rabbitmqctl');
+  await promisify(execFile)(tool, ['set_vm_memory_high_watermark', share], { env, timeout: 30_000 });
 }
 
 /** `NAME=value` pairs of a process; none of one that is gone. */

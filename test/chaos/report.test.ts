@@ -71,7 +71,8 @@ await t.test(
       killsAtPoints: 1,
       others: 1,
       points: { 'lock.committed': 1 },
-      notDone: 1,
+      missed: 0,
+      failed: 1,
     });
   },
 );

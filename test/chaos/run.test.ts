@@ -27,5 +27,6 @@ await t.test('a quarter of a minute of faults leave zeros in every column that m
   t.ok(verdict.acknowledged > 200, `${verdict.acknowledged} messages`);
   t.ok(faults.kills + faults.others >= 3);
   t.ok(verdict.probes > 2);
+  t.equal(faults.failed, 0, 'each fault could be done');
   t.equal(report.coordinators, 1);
 });
