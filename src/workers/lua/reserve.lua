@@ -140,7 +140,7 @@ local is_open = redis.call('EXISTS', base .. ':open') == 1
 local leases, ends, taken = {}, {}, {}
 for i = 1, count do
   if not out[i] and may_place and not is_open then
-    redis.call('SADD', base .. ':waiting', pool_of[i])
+    wait_for(pool_of[i])
     out[i] = -1
   elseif not out[i] and may_place then
     local pool = pool_of[i]
@@ -162,7 +162,7 @@ for i = 1, count do
       local held = taken[node]
       if held then held[#held + 1] = jobs[i] else taken[node] = { jobs[i] } end
     elseif has_other or redis.call('EXISTS', p.key) == 0 then
-      redis.call('SADD', base .. ':waiting', pool)
+      wait_for(pool)
       out[i] = redis.call('EXISTS', p.key) == 1 and -1 or -2
     else
       out[i] = -3

@@ -104,6 +104,12 @@ end
 
 local waiting = nil
 
+-- Marks `pool` as waited for: the next slot that is free there is told.
+local function wait_for(pool)
+  local added = redis.call('SADD', base .. ':waiting', pool)
+  if waiting ~= nil then waiting = waiting + added end
+end
+
 -- Tells whoever waits for `pool`, once: the mark goes with the message. Free when nobody waits for anything.
 local function wake(pool)
   if waiting == nil then waiting = redis.call('SCARD', base .. ':waiting') end
