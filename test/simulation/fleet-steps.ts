@@ -27,14 +27,14 @@ const said = fc.record({
   session,
   /** Of a message: the next of its node, one that came already, or one that was overtaken. */
   order: fc.constantFrom('next', 'next', 'next', 'next', 'next', 'repeated', 'overtaken'),
-  slots: fc.integer({ min: 1, max: 3 }),
+  slots: fc.integer({ min: 1, max: 4 }),
   /** Slots that it has in use beside the leases it names. */
   unnamed: fc.constantFrom(0, 0, 0, 1, 3),
   pools: fc.oneof({ weight: 5, arbitrary: fc.subarray([...POOLS], { minLength: 1 }) }, fc.constant([])),
   warm: fc.subarray([...MODELS]),
   /** Whether it names the leases that it has; else only the others. */
   namesItsOwn: fc.constantFrom(true, true, true, false),
-  others: fc.array(named, { maxLength: 2 }),
+  others: fc.uniqueArray(named, { maxLength: 2, selector: (lease) => lease.job }),
   /** With its own, whether they give tokens yet. */
   isStreaming: fc.boolean(),
 });
@@ -46,7 +46,7 @@ const reserved = fc.record({
       jobId: job,
       attempt,
       pool,
-      tried: fc.oneof({ weight: 3, arbitrary: fc.constant([]) }, fc.subarray([...NODES])),
+      tried: fc.oneof(fc.constant([]), fc.subarray([...NODES], { maxLength: 2 })),
     }),
     { minLength: 1, maxLength: 6, selector: (request) => request.jobId },
   ),
@@ -94,10 +94,13 @@ const forgotten = fc.record({
   session,
 });
 
-const expired = fc.record({ does: fc.constant('expire' as const), limit: fc.integer({ min: 1, max: 4 }) });
+const expired = fc.record({ does: fc.constant('expire' as const), limit: fc.integer({ min: 1, max: 3 }) });
 
 const steps = (...counts: number[]) => fc.constantFrom(...counts.map((count) => count * STEP_MS));
 const waited = fc.record({ does: fc.constant('wait' as const), ms: steps(1, 1, 2, 3, 3, 4, 11, 13, 41) });
+
+/** Redis is emptied, and nobody calls for a while. */
+const emptied = fc.record({ does: fc.constant('empty' as const), quietMs: steps(1, 1, 11) });
 
 /** What the sweep does, while some of the workers live: without it nobody is lost and no lease ends. */
 const watched = fc.record({
@@ -106,7 +109,7 @@ const watched = fc.record({
   everyMs: steps(2, 3, 3),
   living: fc.subarray([...NODES], { minLength: 2 }),
   namesItsOwn: fc.boolean(),
-  limit: fc.integer({ min: 1, max: 4 }),
+  limit: fc.integer({ min: 1, max: 3 }),
 });
 
 /** One thing that happens to the live fleet. */
@@ -122,7 +125,7 @@ export const step = fc.oneof(
   { weight: 6, arbitrary: expired },
   { weight: 8, arbitrary: waited },
   { weight: 10, arbitrary: watched },
-  { weight: 1, arbitrary: fc.record({ does: fc.constant('empty' as const) }) },
+  { weight: 2, arbitrary: emptied },
 );
 export type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 

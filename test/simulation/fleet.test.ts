@@ -46,7 +46,7 @@ class Run {
         return this.#twins.pass(step.ms);
       case 'empty':
         await this.#twins.empty();
-        return this.#twins.pass(1);
+        return this.#twins.pass(step.quietMs);
       case 'say':
         await this.#say(step);
         break;
@@ -106,7 +106,8 @@ class Run {
     isStreaming,
   }: Say) {
     const own = namesItsOwn ? this.#ownLeases(node, session, isStreaming) : [];
-    const leases = [...own, ...others];
+    // A worker names a lease once.
+    const leases = [...own, ...others.filter(({ job }) => !own.some((mine) => mine.job === job))];
     const sender = `${node} ${session}`;
     const last = this.#seqs.get(sender) ?? 0;
     const seq = order === 'next' ? last + 1 : Math.max(1, order === 'repeated' ? last : last - 1);
