@@ -40,6 +40,7 @@ export interface JobRow {
   readonly timeoutMs: number;
   readonly attemptsMax: number;
   readonly lockedMicro: bigint;
+  readonly poolSuffix: string | null;
   readonly deadlineMs: number;
   replyTo: string | null;
   correlationId: string | null;
@@ -131,19 +132,23 @@ export class SimLedger {
         return { kind: 'refused', code: 'TG_JOB_ID_WINDOW', isRecorded: false };
       const account = this.accounts.get(request.accountId);
       if (!account) return { kind: 'refused', code: 'TG_ACCOUNT_UNKNOWN', isRecorded: false };
+      const model = this.#input.models.find(({ id }) => id === request.modelVersionId);
+      if (!model) return { kind: 'repriced' };
       const amountMicro = this.#cost(request.modelVersionId, request.inputTokensMax, request.outputTokensMax);
-      const isShort = amountMicro > account.creditedMicro - account.capturedMicro - account.heldMicro;
-      this.#insert(request, isShort ? 'refused' : 'locked', isShort ? 'TG_CREDIT_INSUFFICIENT' : null, {
+      const freeMicro = account.creditedMicro - account.capturedMicro - account.heldMicro;
+      const code = refusalOf(model, request) ?? (amountMicro > freeMicro ? 'TG_CREDIT_INSUFFICIENT' : null);
+      this.#insert(request, code === null ? 'locked' : 'refused', code, {
         modelVersionId: request.modelVersionId,
         inputMax: request.inputTokensMax,
         outputMax: request.outputTokensMax,
         timeoutMs: request.timeoutMs,
         attemptsMax: request.attemptsMax,
-        lockedMicro: isShort ? 0n : amountMicro,
-        node: isShort ? null : request.node,
-        session: isShort ? null : request.session,
+        poolSuffix: request.poolSuffix ?? null,
+        lockedMicro: code === null ? amountMicro : 0n,
+        node: code === null ? request.node : null,
+        session: code === null ? request.session : null,
       });
-      if (isShort) return { kind: 'refused', code: 'TG_CREDIT_INSUFFICIENT', isRecorded: true };
+      if (code !== null) return { kind: 'refused', code, isRecorded: true };
       account.heldMicro += amountMicro;
       this.#transfer(request.jobId, { phase: 0, kind: 'lock', amountMicro, digest: null });
       const { startWindowMs: startMs } = this.#input.bounds;
@@ -181,8 +186,8 @@ export class SimLedger {
         const isGood = request.status === 'completed';
         const cost = this.#cost(
           row.runVersionId ?? row.modelVersionId,
-          request.inputTokens,
-          request.outputTokens,
+          Math.min(request.inputTokens, row.inputMax),
+          Math.min(request.outputTokens, row.outputMax),
         );
         row.isOverLimits = request.inputTokens > row.inputMax || request.outputTokens > row.outputMax;
         const charge = !isGood ? 0n : cost < row.lockedMicro ? cost : row.lockedMicro;
@@ -263,8 +268,11 @@ export class SimLedger {
     return requests.map(({ jobId, attempt, node, session, modelVersionId }) => {
       const row = this.jobs.get(jobId);
       if (!row) return null;
-      const isFree = row.endedMs === null && row.attempt === attempt && row.node === null;
-      if (!isFree || this.#remainingMs(row) <= 0) return this.#exists(row);
+      const isWaiting = row.endedMs === null && row.node === null;
+      if (isWaiting && !this.#isPayable(row, modelVersionId)) return { kind: 'unpayable' };
+      const isInTime = this.#input.nowMs() < row.createdMs + row.timeoutMs;
+      if (!isWaiting || row.attempt !== attempt || !isInTime)
+        return { ...this.#exists(row), modelVersionId: row.runVersionId ?? row.modelVersionId };
       const { startWindowMs: startMs } = this.#input.bounds;
       row.node = node;
       row.session = session;
@@ -280,7 +288,8 @@ export class SimLedger {
     const due = [...this.jobs.values()].filter(
       (row) => row.state === 'locked' && row.retryAtMs !== null && row.retryAtMs < nowMs - ALARM_GRACE_MS,
     );
-    return due.slice(0, limit).map((row) => {
+    const first = due.toSorted((a, b) => (a.retryAtMs ?? 0) - (b.retryAtMs ?? 0)).slice(0, limit);
+    return first.map((row) => {
       const before = this.attempts.find((one) => one.jobId === row.id && one.attempt === row.attempt - 1);
       row.retryAtMs = nowMs + Math.max(1_000, nowMs - (before?.endedMs ?? nowMs));
       return this.#alarm(row, 0);
@@ -288,11 +297,13 @@ export class SimLedger {
   }
 
   owedAttempts(limit: number): OwedAttempt[] {
-    const owed = this.attempts.filter(({ isOwed }) => isOwed).slice(0, limit);
-    return owed.flatMap((one) => {
+    const owed = this.attempts.filter(({ isOwed }) => isOwed).toSorted((a, b) => order(a.jobId, b.jobId));
+    return owed.slice(0, limit).flatMap((one) => {
       const row = this.jobs.get(one.jobId);
       if (!row) return [];
-      return [{ ...one, ...this.#givenUp(row, one), endedAtMs: one.endedMs }];
+      const { outcome, class: failureClass, code, isCounted, endedMs } = one;
+      const givenUp = this.#givenUp(row, one);
+      return [{ ...givenUp, outcome, class: failureClass, code, isCounted, endedAtMs: endedMs }];
     });
   }
 
@@ -328,7 +339,8 @@ export class SimLedger {
   sweepOverdue(limit: number): EndedJob[] {
     const nowMs = this.#input.nowMs();
     const overdue = [...this.jobs.values()].filter((row) => row.state === 'locked' && row.deadlineMs < nowMs);
-    return overdue.slice(0, limit).map((row) => {
+    const first = overdue.toSorted(byDeadline).slice(0, limit);
+    return first.map((row) => {
       this.#end(row, 'failed', 'TG_JOB_OVERDUE');
       row.isReplyOwed = true;
       this.#resolve(row, 'expire', 0n, null);
@@ -339,6 +351,7 @@ export class SimLedger {
   owedReplies(limit: number): EndedJob[] {
     return [...this.jobs.values()]
       .filter(({ isReplyOwed }) => isReplyOwed)
+      .toSorted((a, b) => order(a.id, b.id))
       .slice(0, limit)
       .map((row) => this.#ended(row));
   }
@@ -353,8 +366,10 @@ export class SimLedger {
   openAttempts(after: string | null, limit: number): OpenAttempt[] {
     const nowMs = this.#input.nowMs();
     const last = after === null ? undefined : this.jobs.get(after);
+    // A job that was never locked has no deadline to go on from.
+    const isBehind = (row: JobRow) => last === undefined || last.attempt === 0 || byDeadline(row, last) > 0;
     return [...this.jobs.values()]
-      .filter((row) => row.state === 'locked' && row.node !== null && (!last || byDeadline(row, last) > 0))
+      .filter((row) => row.state === 'locked' && row.node !== null && isBehind(row))
       .toSorted(byDeadline)
       .slice(0, limit)
       .map((row) => ({
@@ -362,7 +377,7 @@ export class SimLedger {
         attempt: row.attempt,
         node: row.node ?? '',
         session: row.session ?? 0,
-        pool: this.#model(row.runVersionId ?? row.modelVersionId).model,
+        pool: this.#pool(row, row.runVersionId ?? row.modelVersionId),
         deadlineInMs: row.deadlineMs - nowMs,
         startOverMs: nowMs - row.startByMs,
       }));
@@ -425,6 +440,7 @@ export class SimLedger {
       timeoutMs: 0,
       attemptsMax: 0,
       lockedMicro: 0n,
+      poolSuffix: null,
       deadlineMs: nowMs + startWindowMs + (terms.timeoutMs ?? 0) + deadlineGraceMs,
       replyTo: job.replyTo,
       correlationId: job.correlationId,
@@ -539,7 +555,7 @@ export class SimLedger {
   }
 
   #alarm(row: JobRow, delayMs: number): RetryAlarm {
-    const pool = this.#model(row.modelVersionId).model;
+    const pool = this.#pool(row, row.modelVersionId);
     const { id: jobId, attempt, priority } = row;
     return { jobId, attempt, pool, priority, delayMs, remainingMs: this.#remainingMs(row) };
   }
@@ -550,6 +566,22 @@ export class SimLedger {
 
   #namespace(row: JobRow): string {
     return this.#input.namespaces.get(row.namespaceId) ?? '';
+  }
+
+  #pool({ poolSuffix }: JobRow, versionId: number | null): string {
+    return this.#model(versionId).model + (poolSuffix ?? '');
+  }
+
+  /** Whether the lock of this job pays for a run of this version. */
+  #isPayable(row: JobRow, versionId: number): boolean {
+    if (versionId === row.modelVersionId) return true;
+    const model = this.#input.models.find(({ id }) => id === versionId);
+    if (model === undefined) return false;
+    const asked = { inputTokensMax: row.inputMax, outputTokensMax: row.outputMax, timeoutMs: 0 };
+    return (
+      refusalOf(model, asked) === null &&
+      this.#cost(versionId, row.inputMax, row.outputMax) <= row.lockedMicro
+    );
   }
 
   #model(versionId: number | null): ModelVersion {
@@ -572,7 +604,24 @@ export class SimLedger {
   }
 }
 
+/** Why no job like this runs on this version, if none does. */
+function refusalOf(
+  model: ModelVersion,
+  asked: Pick<LockRequest, 'inputTokensMax' | 'outputTokensMax' | 'timeoutMs'>,
+): Code | null {
+  if (model.inputPriceMicro === null || model.outputPriceMicro === null) return 'TG_MODEL_NO_PRICE';
+  const isBeyond =
+    asked.inputTokensMax > model.inputTokensMax ||
+    asked.outputTokensMax > model.outputTokensMax ||
+    asked.timeoutMs > model.timeoutMsMax;
+  return isBeyond ? 'TG_JOB_LIMITS' : null;
+}
+
+function order(a: string, b: string): number {
+  return a < b ? -1 : Number(a > b);
+}
+
 /** The order of the index of open jobs. */
 function byDeadline(a: JobRow, b: JobRow): number {
-  return a.deadlineMs - b.deadlineMs || (a.id < b.id ? -1 : 1);
+  return a.deadlineMs - b.deadlineMs || order(a.id, b.id);
 }
