@@ -1,5 +1,4 @@
 import { type ChildProcess, fork } from 'node:child_process';
-import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { type Block, blocksOf, NOTHING_PLAYED, type Played, playBlock, sumOf } from './block.ts';
 
@@ -41,16 +40,22 @@ export async function playAll(
   return sum;
 }
 
+/** Rejects, and says how, when the process ends before it answers. */
 async function playIn(player: ChildProcess, block: Block): Promise<Played> {
-  const ended = new AbortController();
-  const onExit = () => ended.abort(new Error('a process of the simulation ended early'));
+  const answer = Promise.withResolvers<Played>();
+  const onExit = (code: number | null, signal: string | null) =>
+    answer.reject(
+      new Error(
+        `a process of the simulation ended early, with ${signal ?? code}, in seeds ${block.firstSeed} to ${block.firstSeed + block.seeds - 1}`,
+      ),
+    );
   player.once('exit', onExit);
+  player.once('message', answer.resolve);
   try {
     player.send(block);
-    const [played]: Played[] = await once(player, 'message', { signal: ended.signal });
-    if (played === undefined) throw new Error('a process of the simulation said nothing');
-    return played;
+    return await answer.promise;
   } finally {
     player.off('exit', onExit);
+    player.off('message', answer.resolve);
   }
 }
