@@ -4,3 +4,5 @@ import { type Block, playBlock } from './block.ts';
 process.on('message', (block: Block) => {
   void playBlock(block).then((played) => process.send?.(played));
 });
+// Its parent's launcher is inherited and lets go of the channel; to this process it is the reason to go on.
+process.channel?.ref();
