@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
@@ -37,7 +38,8 @@ export class Child<Input extends object, Said> {
     const log = openSync(logFile, 'a');
     this.#process = fork(fileURLToPath(new URL(program, import.meta.url)), [], {
       cwd: nursery.folder,
-      env: {},
+      // What is started hundreds of times is compiled once.
+      env: { NODE_COMPILE_CACHE: join(nursery.folder, 'compiled') },
       execArgv: [],
       stdio: ['ignore', log, log, 'ipc'],
     });

@@ -62,12 +62,15 @@ export class Coordinator {
 
   /** Resolves when it serves. Rejects when it does not come up in time. */
   async serving(): Promise<void> {
-    const endMs = performance.now() + START_MS_MAX;
-    while (!this.#isServing) {
-      if (performance.now() > endMs)
-        throw new Error(`coordinator ${this.index} does not come up: ${this.#tail()}`);
-      await sleep(20);
-    }
+    if (!(await this.servesWithin(START_MS_MAX)))
+      throw new Error(`coordinator ${this.index} does not come up: ${this.#tail()}`);
+  }
+
+  /** Waits until it serves, at most `msMax`. False if it does not. */
+  async servesWithin(msMax: number): Promise<boolean> {
+    const endMs = performance.now() + msMax;
+    while (!this.#isServing && performance.now() < endMs) await sleep(20);
+    return this.#isServing;
   }
 
   /** kill -9, now. Resolves when it is dead; it comes back by itself. */
@@ -102,10 +105,9 @@ export class Coordinator {
 
   /** Arms a failpoint, as soon as it serves, and waits until it went off, at most `msMax` each; then it is disarmed. True if it went off. */
   async trigger(armed: Armed, msMax: number): Promise<boolean> {
-    const endMs = performance.now() + msMax;
-    while (!this.#isServing && performance.now() < endMs) await sleep(20);
+    const isServing = await this.servesWithin(msMax);
     const child = this.#child;
-    if (child === null || !this.#isServing) return false;
+    if (child === null || !isServing) return false;
     const fired = Promise.withResolvers<boolean>();
     const isKill = armed.action === 'kill';
     this.#onFired = () => fired.resolve(true);

@@ -1,3 +1,4 @@
+import { flushCompileCache } from 'node:module';
 import { runService } from '../src/cli/run-service.ts';
 import { systemClock } from '../src/clock.ts';
 import { loadConfig } from '../src/config.ts';
@@ -45,6 +46,8 @@ process.on('message', (order: DaemonOrder) => {
 await runService(async (signal) => {
   const daemon = await runDaemon(config, { signal, log, decorate: decorateWith(failpoints, clock) });
   say({ kind: 'serving', httpUrl: daemon.httpUrl });
+  // At an end by force nothing would be written.
+  flushCompileCache();
   return daemon;
 }, log);
 process.exit(0);

@@ -20,6 +20,8 @@ const ACTIONS: Readonly<Record<Moment, readonly Action[]>> = {
 /** The points of one call, by moment. */
 export interface Site {
   readonly store: Store;
+  /** Few calls come by: what waits there goes off at the first. */
+  readonly isRare?: true;
   readonly before?: string;
   readonly during?: string;
   readonly after?: string;
@@ -30,8 +32,9 @@ export interface Site {
  * stages in `job-line.ts` and `result-line.ts` are the order.
  */
 export const SITES = {
-  look_up: { store: 'postgres', before: 'look_up.before_send', after: 'look_up.answered' },
+  look_up: { isRare: true, store: 'postgres', before: 'look_up.before_send', after: 'look_up.answered' },
   end_unlocked: {
+    isRare: true,
     store: 'postgres',
     before: 'refuse.before_send',
     during: 'refuse.sent_no_reply',
@@ -76,39 +79,44 @@ export const SITES = {
     after: 'trace.attempt.after',
   },
   spool: {
+    isRare: true,
     store: 'rabbitmq',
     before: 'spool.publish',
     during: 'spool.published_no_confirm',
     after: 'spool.confirmed',
   },
   give_up: {
+    isRare: true,
     store: 'postgres',
     before: 'give_up.before_send',
     during: 'give_up.sent_no_reply',
     after: 'give_up.committed',
   },
   retry: {
+    isRare: true,
     store: 'rabbitmq',
     before: 'retry.before_publish',
     during: 'retry.published_no_confirm',
     after: 'retry.confirmed',
   },
-  resume: { store: 'postgres', before: 'resume.before_read', after: 'resume.read' },
+  resume: { isRare: true, store: 'postgres', before: 'resume.before_read', after: 'resume.read' },
   place: {
+    isRare: true,
     store: 'postgres',
     before: 'place.before_send',
     during: 'place.sent_no_reply',
     after: 'place.committed',
   },
   trace_route: { store: 'mongodb', before: 'trace.route.before', after: 'trace.route.after' },
-  claim: { store: 'postgres', before: 'retry.claim.before', after: 'retry.claimed' },
+  claim: { isRare: true, store: 'postgres', before: 'retry.claim.before', after: 'retry.claimed' },
   clear_owed_attempts: {
+    isRare: true,
     store: 'postgres',
     before: 'owed_attempt.done_not_cleared',
     after: 'owed_attempt.cleared',
   },
-  overdue: { store: 'postgres', before: 'sweep.before_void', after: 'sweep.voided' },
-  clear_owed: { store: 'postgres', before: 'owed.replied_not_cleared', after: 'owed.cleared' },
+  overdue: { isRare: true, store: 'postgres', before: 'sweep.before_void', after: 'sweep.voided' },
+  clear_owed: { isRare: true, store: 'postgres', before: 'owed.replied_not_cleared', after: 'owed.cleared' },
 } as const satisfies Readonly<Record<string, Site>>;
 
 /** Moments of a delivery, which are no calls: only a kill or a delay makes sense there. */
@@ -126,6 +134,8 @@ export const DELIVERY_POINTS = [
 export interface Point {
   readonly name: string;
   readonly actions: readonly Action[];
+  /** Few calls come by. */
+  readonly isRare: boolean;
 }
 
 const MOMENTS = ['before', 'during', 'after'] as const;
@@ -135,10 +145,11 @@ export const POINTS: readonly Point[] = [
   ...Object.values<Site>(SITES).flatMap((site) =>
     MOMENTS.flatMap((moment) => {
       const name = site[moment];
-      return name === undefined ? [] : [{ name, actions: ACTIONS[moment] }];
+      const isRare = site.isRare === true;
+      return name === undefined ? [] : [{ name, actions: ACTIONS[moment], isRare }];
     }),
   ),
-  ...DELIVERY_POINTS.map((name) => ({ name, actions: ['kill'] as const })),
+  ...DELIVERY_POINTS.map((name) => ({ name, actions: ['kill'] as const, isRare: name.startsWith('spool.') })),
 ];
 
 /** One fault that waits at a point: it happens at the `hits`-th time that a call comes by. */

@@ -14,11 +14,13 @@ import {
   stall,
   terminateBackends,
 } from './server-faults.ts';
-import { describeFault, type Fault, type LinkDamage, type Step } from './schedule.ts';
+import { describeFault, type Fault, type LinkDamage, type Step, type Target } from './schedule.ts';
 import type { TcpProxy } from './tcp-proxy.ts';
 
 /** How long a failpoint may wait for a call to come by. */
 const TRIGGER_MS_MAX = 4_000;
+/** With faults that overlap, a coordinator is let come back before it is struck again, unless it takes longer than this. */
+const COME_BACK_MS_MAX = 5_000;
 
 /** A fault as it was done. Times are wall-clock milliseconds since 1970. */
 export interface DoneFault {
@@ -41,9 +43,9 @@ export interface Victims {
   readonly links: Links;
 }
 
-/** Does faults, one after the other, and mends what it broke. */
+/** Does faults, those of a target one after the other, and mends what it broke. */
 export class Nemesis {
-  readonly done: DoneFault[] = [];
+  readonly #done: DoneFault[] = [];
   readonly #victims: Victims;
   readonly #tell: (line: string) => void;
 
@@ -52,12 +54,19 @@ export class Nemesis {
     this.#tell = tell;
   }
 
-  /** Follows the schedule until `untilMs` (monotonic). What it began, it ends. */
-  async run(steps: Iterator<Step>, untilMs: number): Promise<void> {
+  /** What was done, by the time it began. */
+  get done(): readonly DoneFault[] {
+    return this.#done.toSorted((a, b) => a.fromMs - b.fromMs);
+  }
+
+  /** Follows the schedule of a target until `untilMs` (monotonic). What it began, it ends. Several may run at the same time. */
+  async run(target: Target, steps: Iterator<Step>, untilMs: number): Promise<void> {
+    const victim = typeof target === 'number' ? this.#victims.coordinators[target] : undefined;
     for (;;) {
       const next = steps.next();
       if (next.done === true) return;
       const { afterMs, fault } = next.value;
+      await victim?.servesWithin(COME_BACK_MS_MAX);
       await sleep(afterMs);
       if (systemClock.monotonicMs() > untilMs) return;
       await this.#do(fault);
@@ -76,7 +85,7 @@ export class Nemesis {
       error = thrown instanceof Error ? thrown.message : String(thrown);
       this.#tell(`  could not be done: ${error}`);
     }
-    this.done.push({ fault, what, fromMs, toMs: systemClock.nowMs(), isReached, error });
+    this.#done.push({ fault, what, fromMs, toMs: systemClock.nowMs(), isReached, error });
   }
 
   /** Resolves when the fault is over. False if its failpoint was not reached. */

@@ -18,6 +18,8 @@ export interface ChaosOptions {
   readonly isFull: boolean;
   /** One coordinator is never ended, and its memory is judged. */
   readonly isSoak: boolean;
+  /** Each coordinator has faults of its own, and so has all the rest, at the same time. */
+  readonly isOverlapping: boolean;
   /** Runs of this call, with `isFull`; null: as many as it takes. */
   readonly runsMax: number | null;
 }
@@ -38,11 +40,13 @@ damages them by a schedule that the seed decides; then holds everything against 
   --minutes M   how long faults come, 0.1 to 600 (default 5)
   --rate N      jobs per second, 1 to 500 (default 30)
   --every S     mean seconds between two faults, 0.1 to 600 (default 2)
+  --overlap     faults come at the same time: each of three coordinators has its own, and servers, links and workers have theirs,
+                ten times more seldom; --every is 0.5 unless given
   --soak        one of two coordinators is never ended, and its memory must stay flat; --minutes is 60 and --every 20 unless given
   --json FILE   write the report there too
   --resume DIR  keep the report in DIR, and add up all that are there
   --keep        keep the logs of all parts, also when everything was good
-  --full        seed after seed until ${REACH.kills} kills, ${REACH.killsAtPoints} of them at failpoints, and ${REACH.otherFaults} other faults; in ${RUNS_FOLDER} unless
+  --full        seed after seed, with --overlap, until ${REACH.kills} kills, ${REACH.killsAtPoints} of them at failpoints, and ${REACH.otherFaults} other faults; in ${RUNS_FOLDER} unless
                 --resume names another folder. It may be ended at any time and goes on where it was.
   --runs N      with --full: no more than so many runs now
 
@@ -55,21 +59,29 @@ export function readOptions(args: readonly string[]): ChaosOptions | null {
   if (values.help === true) return null;
   const isFull = values.full === true;
   const isSoak = values.soak === true;
+  const isOverlapping = values.overlap === true || isFull;
   if (isSoak && isFull) usage('--soak is one long run, --full are many');
+  if (isSoak && isOverlapping) usage('--soak spares one coordinator, --overlap strikes all');
   if (values.runs !== undefined && !isFull) usage('--runs is for --full');
   if (values.seed !== undefined && isFull) usage('--full chooses the seeds itself');
   return {
     seed: number('--seed', values.seed, 0, 4_294_967_295),
     minutes: number('--minutes', values.minutes, 0.1, 600) ?? (isSoak ? 60 : 5),
     jobsPerSecond: number('--rate', values.rate, 1, 500) ?? 30,
-    everyMs: (number('--every', values.every, 0.1, 600) ?? (isSoak ? 20 : 2)) * 1_000,
+    everyMs: (number('--every', values.every, 0.1, 600) ?? defaultEveryS({ isSoak, isOverlapping })) * 1_000,
     json: values.json ?? null,
     resume: values.resume ?? (isFull ? RUNS_FOLDER : null),
     isKept: values.keep === true,
     isFull,
     isSoak,
+    isOverlapping,
     runsMax: number('--runs', values.runs, 1, 100_000),
   };
+}
+
+function defaultEveryS({ isSoak, isOverlapping }: Pick<ChaosOptions, 'isSoak' | 'isOverlapping'>): number {
+  if (isSoak) return 20;
+  return isOverlapping ? 0.5 : 2;
 }
 
 function parsed(args: readonly string[]) {
@@ -84,6 +96,7 @@ function parsed(args: readonly string[]) {
     resume: text,
     full: flag,
     soak: flag,
+    overlap: flag,
     keep: flag,
     runs: text,
     help: { type: 'boolean', short: 'h' },

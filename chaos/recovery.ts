@@ -9,7 +9,7 @@ export interface Recovery {
   readonly ms: number;
 }
 
-/** Recoveries that were seen, and how many were not: the next fault came first, or the run ended. */
+/** Recoveries that were seen, and how many were not: another fault was on or came first, or the run ended. */
 export interface Recoveries {
   readonly seen: readonly Recovery[];
   readonly interrupted: number;
@@ -34,12 +34,13 @@ export function recoveriesOf(
 ): Recoveries {
   const seen: Recovery[] = [];
   let interrupted = 0;
-  for (const [i, one] of faults.entries()) {
-    const nextMs = faults[i + 1]?.fromMs ?? Number.POSITIVE_INFINITY;
+  for (const one of faults) {
     const lockMs = firstAfter(progress.locksAtMs, one.toMs);
     const resolutionMs = firstAfter(progress.resolutionsAtMs, one.toMs);
     const atMs = Math.max(lockMs, resolutionMs);
-    if (atMs < nextMs) seen.push({ group: groupOf(one, coordinators), ms: Math.round(atMs - one.toMs) });
+    const isAlone = !faults.some((other) => other !== one && other.fromMs <= atMs && other.toMs >= one.toMs);
+    if (isAlone && Number.isFinite(atMs))
+      seen.push({ group: groupOf(one, coordinators), ms: Math.round(atMs - one.toMs) });
     else interrupted += 1;
   }
   return { seen, interrupted };

@@ -27,6 +27,8 @@ export interface RunReport {
   readonly minutes: number;
   readonly coordinators: number;
   readonly everyMs: number;
+  /** Faults came at the same time. */
+  readonly isOverlapping: boolean;
   readonly verdict: Verdict;
   readonly faults: FaultCounts;
   readonly crashes: readonly Crash[];

@@ -15,7 +15,7 @@ import { Nemesis } from './nemesis.ts';
 import { figuresOf, recoveriesOf } from './recovery.ts';
 import { memoryOf } from './memory.ts';
 import { countFaults, isZero, type RunReport } from './report.ts';
-import { scheduleOf } from './schedule.ts';
+import { scheduleOf, type Target } from './schedule.ts';
 import { type ChaosWorld, makeWorld } from './world.ts';
 
 /** One run. */
@@ -28,15 +28,21 @@ export interface RunOptions {
   readonly everyMs: number;
   /** One coordinator is never ended, and its memory is judged. */
   readonly isSoak: boolean;
+  /** Each coordinator has faults of its own, and so has all the rest, at the same time. */
+  readonly isOverlapping: boolean;
 }
 
 const TOKENS_PER_SECOND = 100;
 const MEMORY_MS = 5_000;
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
+/** With faults that overlap there are so many, so that one serves now and then. */
+const COORDINATORS_OVERLAPPING = 3;
+
 /** Two coordinators, and one alone with every third seed: there a kill is an outage, and the recovery is its own. */
-export function coordinatorsOf(seed: number): number {
-  return seed % 3 === 0 ? 1 : 2;
+export function coordinatorsOf({ seed, isSoak, isOverlapping }: RunOptions): number {
+  if (isOverlapping) return COORDINATORS_OVERLAPPING;
+  return seed % 3 === 0 && !isSoak ? 1 : 2;
 }
 
 /**
@@ -58,7 +64,7 @@ export async function runChaos(
   ending.defer(() => books.close());
   const nursery: Nursery = { folder, adopt: (pid) => stack.adopt(pid) };
   const coordinators = Array.from(
-    { length: options.isSoak ? 2 : coordinatorsOf(options.seed) },
+    { length: coordinatorsOf(options) },
     (_, i) => new Coordinator(i, world.flags, nursery),
   );
   const fleets = world.fleets.map((nodes, i) => new Fleet(i, fleetInput(world, nodes), nursery));
@@ -86,7 +92,13 @@ export async function runChaos(
     everyMs: options.everyMs,
     isFirstSpared: options.isSoak,
   };
-  await nemesis.run(scheduleOf(options.seed, scale), systemClock.monotonicMs() + options.minutes * 60_000);
+  const targets: readonly Target[] = options.isOverlapping
+    ? [...coordinators.map((one) => one.index), 'surroundings']
+    : ['everything'];
+  const untilMs = systemClock.monotonicMs() + options.minutes * 60_000;
+  await Promise.all(
+    targets.map((target) => nemesis.run(target, scheduleOf(options.seed, scale, target), untilMs)),
+  );
 
   tell('the faults are over: everything has a minute to reach its end');
   await Promise.all([load.stop(), ...coordinators.map((one) => one.serving())]);
@@ -106,6 +118,7 @@ export async function runChaos(
     minutes: options.minutes,
     coordinators: coordinators.length,
     everyMs: options.everyMs,
+    isOverlapping: options.isOverlapping,
     verdict,
     faults: countFaults(nemesis.done),
     crashes,

@@ -75,90 +75,165 @@ export interface Scale {
   readonly isFirstSpared: boolean;
 }
 
+/** What the faults of one schedule strike: all there is; all but the coordinators; or one coordinator, by its index. */
+export type Target = 'everything' | 'surroundings' | number;
+
+/** What a fault is made for: `only` is the one coordinator that may be struck; null: each. */
+interface Reach extends Scale {
+  readonly only: number | null;
+}
+
+interface Maker {
+  /** How often it comes: all of them add up to about a hundred. */
+  readonly weight: number;
+  readonly strikes: 'one coordinator' | 'all coordinators' | 'surroundings';
+  readonly make: (random: Random, reach: Reach) => Fault;
+}
+
 const MINUTE_MS = 60_000;
+/** A failpoint goes off at the latest when so many calls have come by. */
+const HITS_MAX = 4;
 /** Forward and back, by what a bad time server does and by what a bad battery does. */
 const CLOCK_STEPS_MS = [5_000, 5 * MINUTE_MS, 24 * 60 * MINUTE_MS].flatMap((ms) => [ms, -ms]);
 
-/** Every kind of fault, how often it comes (the weights add up to about a hundred), and how one is made. */
-const MAKERS: readonly { readonly weight: number; readonly make: (random: Random, scale: Scale) => Fault }[] =
-  [
-    { weight: 24, make: (random, scale) => ({ kind: 'kill', coordinator: mortal(random, scale) }) },
-    { weight: 24, make: killAt },
-    { weight: 14, make: failAt },
-    { weight: 3, make: (random, scale) => ({ kind: 'drain', coordinator: mortal(random, scale) }) },
-    {
-      weight: 1,
-      make: (random, scale) =>
-        scale.isFirstSpared ? { kind: 'drain', coordinator: mortal(random, scale) } : { kind: 'roll' },
-    },
-    {
-      weight: 3,
-      make: (random, scale) => ({
-        kind: 'pause',
-        coordinator: one(random, scale),
-        ms: random.between(1_000, 14_000),
-      }),
-    },
-    {
-      weight: 2,
-      make: (random, scale) => ({
-        kind: 'block',
-        coordinator: one(random, scale),
-        ms: random.between(1_000, 6_000),
-      }),
-    },
-    {
-      weight: 2,
-      make: (random, scale) => ({
-        kind: 'clock',
-        coordinator: one(random, scale),
-        offsetMs: random.pick(CLOCK_STEPS_MS),
-        ms: random.between(1_000, 5_000),
-      }),
-    },
-    {
-      weight: 5,
-      make: (random) => ({
-        kind: 'restart',
-        server: random.pick(SERVERS),
-        how: random.pick(['fast', 'kill'] as const),
-        awayMs: random.between(0, 4_000),
-      }),
-    },
-    {
-      weight: 2,
-      make: (random) => ({ kind: 'freeze', server: random.pick(SERVERS), ms: random.between(500, 5_000) }),
-    },
-    { weight: 3, make: () => ({ kind: 'terminate' }) },
-    { weight: 1, make: (random) => ({ kind: 'no_connections', ms: random.between(500, 4_000) }) },
-    { weight: 3, make: () => ({ kind: 'flush' }) },
-    { weight: 1, make: (random) => ({ kind: 'stall', ms: random.between(500, 5_000) }) },
-    { weight: 1, make: (random) => ({ kind: 'out_of_memory', ms: random.between(500, 4_000) }) },
-    { weight: 3, make: () => ({ kind: 'close' }) },
-    { weight: 1, make: (random) => ({ kind: 'alarm', ms: random.between(1_000, 5_000) }) },
-    { weight: 1, make: (random) => ({ kind: 'spool_full', ms: random.between(1_000, 6_000) }) },
-    { weight: 8, make: linkFault },
-    {
-      weight: 1,
-      make: (random, { fleets }) => ({ kind: 'fleet_kill', fleet: random.between(0, fleets - 1) }),
-    },
-    {
-      weight: 1,
-      make: (random, { fleets }) => ({
-        kind: 'fleet_pause',
-        fleet: random.between(0, fleets - 1),
-        ms: random.between(1_000, 9_000),
-      }),
-    },
-  ];
+/** Every kind of fault. */
+const MAKERS: readonly Maker[] = [
+  {
+    weight: 24,
+    strikes: 'one coordinator',
+    make: (random, reach) => ({ kind: 'kill', coordinator: mortal(random, reach) }),
+  },
+  { weight: 24, strikes: 'one coordinator', make: killAt },
+  { weight: 14, strikes: 'one coordinator', make: failAt },
+  {
+    weight: 3,
+    strikes: 'one coordinator',
+    make: (random, reach) => ({ kind: 'drain', coordinator: mortal(random, reach) }),
+  },
+  {
+    weight: 1,
+    strikes: 'all coordinators',
+    make: (random, reach) =>
+      reach.isFirstSpared ? { kind: 'drain', coordinator: mortal(random, reach) } : { kind: 'roll' },
+  },
+  {
+    weight: 3,
+    strikes: 'one coordinator',
+    make: (random, reach) => ({
+      kind: 'pause',
+      coordinator: one(random, reach),
+      ms: random.between(1_000, 14_000),
+    }),
+  },
+  {
+    weight: 2,
+    strikes: 'one coordinator',
+    make: (random, reach) => ({
+      kind: 'block',
+      coordinator: one(random, reach),
+      ms: random.between(1_000, 6_000),
+    }),
+  },
+  {
+    weight: 2,
+    strikes: 'one coordinator',
+    make: (random, reach) => ({
+      kind: 'clock',
+      coordinator: one(random, reach),
+      offsetMs: random.pick(CLOCK_STEPS_MS),
+      ms: random.between(1_000, 5_000),
+    }),
+  },
+  {
+    weight: 5,
+    strikes: 'surroundings',
+    make: (random) => ({
+      kind: 'restart',
+      server: random.pick(SERVERS),
+      how: random.pick(['fast', 'kill'] as const),
+      awayMs: random.between(0, 4_000),
+    }),
+  },
+  {
+    weight: 2,
+    strikes: 'surroundings',
+    make: (random) => ({ kind: 'freeze', server: random.pick(SERVERS), ms: random.between(500, 5_000) }),
+  },
+  { weight: 3, strikes: 'surroundings', make: () => ({ kind: 'terminate' }) },
+  {
+    weight: 1,
+    strikes: 'surroundings',
+    make: (random) => ({ kind: 'no_connections', ms: random.between(500, 4_000) }),
+  },
+  { weight: 3, strikes: 'surroundings', make: () => ({ kind: 'flush' }) },
+  {
+    weight: 1,
+    strikes: 'surroundings',
+    make: (random) => ({ kind: 'stall', ms: random.between(500, 5_000) }),
+  },
+  {
+    weight: 1,
+    strikes: 'surroundings',
+    make: (random) => ({ kind: 'out_of_memory', ms: random.between(500, 4_000) }),
+  },
+  { weight: 3, strikes: 'surroundings', make: () => ({ kind: 'close' }) },
+  {
+    weight: 1,
+    strikes: 'surroundings',
+    make: (random) => ({ kind: 'alarm', ms: random.between(1_000, 5_000) }),
+  },
+  {
+    weight: 1,
+    strikes: 'surroundings',
+    make: (random) => ({ kind: 'spool_full', ms: random.between(1_000, 6_000) }),
+  },
+  { weight: 8, strikes: 'surroundings', make: linkFault },
+  {
+    weight: 1,
+    strikes: 'surroundings',
+    make: (random, { fleets }) => ({ kind: 'fleet_kill', fleet: random.between(0, fleets - 1) }),
+  },
+  {
+    weight: 1,
+    strikes: 'surroundings',
+    make: (random, { fleets }) => ({
+      kind: 'fleet_pause',
+      fleet: random.between(0, fleets - 1),
+      ms: random.between(1_000, 9_000),
+    }),
+  },
+];
 
-/** The faults of a seed, in their order, without end. The same seed and scale give the same ones. */
-export function* scheduleOf(seed: number, scale: Scale): Generator<Step, never> {
-  const random = new Random(seed);
+/**
+ * Beside coordinators with faults of their own, those of the surroundings come so much more seldom: each strikes all of them, and
+ * while a server is away none comes up that was killed.
+ */
+const SURROUNDINGS_EVERY = 10;
+
+/** The faults of a seed and a target, in their order, without end. The same seed, scale and target give the same ones. */
+export function* scheduleOf(
+  seed: number,
+  scale: Scale,
+  target: Target = 'everything',
+): Generator<Step, never> {
+  const random = new Random(seed ^ saltOf(target));
+  const makers = MAKERS.filter(({ strikes }) => target === 'everything' || strikes === strikesOf(target));
+  const reach = { ...scale, only: typeof target === 'number' ? target : null };
+  const everyMs = scale.everyMs * (target === 'surroundings' ? SURROUNDINGS_EVERY : 1);
   for (;;) {
-    const afterMs = random.between(Math.round(scale.everyMs * 0.2), Math.round(scale.everyMs * 1.8));
-    yield { afterMs, fault: random.weighted(MAKERS).make(random, scale) };
+    const afterMs = random.between(Math.round(everyMs * 0.2), Math.round(everyMs * 1.8));
+    yield { afterMs, fault: random.weighted(makers).make(random, reach) };
   }
+}
+
+function strikesOf(target: 'surroundings' | number): Maker['strikes'] {
+  return target === 'surroundings' ? target : 'one coordinator';
+}
+
+/** Targets that are struck at the same time have schedules of their own. */
+function saltOf(target: Target): number {
+  if (target === 'everything') return 0;
+  return target === 'surroundings' ? 0x5e_2b_1d : 0x9e_37 * (target + 1);
 }
 
 /** One line about a fault: its kind and what tells it from others of the kind. */
@@ -170,29 +245,30 @@ export function describeFault(fault: Fault): string {
   return [kind, ...details].join(' ');
 }
 
-function one(random: Random, { coordinators }: Scale): number {
-  return random.between(0, coordinators - 1);
+function one(random: Random, { coordinators, only }: Reach): number {
+  return only ?? random.between(0, coordinators - 1);
 }
 
 /** One that may be ended. */
-function mortal(random: Random, { coordinators, isFirstSpared }: Scale): number {
-  return random.between(isFirstSpared ? 1 : 0, coordinators - 1);
+function mortal(random: Random, { coordinators, isFirstSpared, only }: Reach): number {
+  return only ?? random.between(isFirstSpared ? 1 : 0, coordinators - 1);
 }
 
-function killAt(random: Random, scale: Scale): Fault {
-  const { name } = random.pick(POINTS);
-  return { kind: 'kill_at', coordinator: mortal(random, scale), point: name, hits: random.between(1, 4) };
+function killAt(random: Random, reach: Reach): Fault {
+  const { name, isRare } = random.pick(POINTS);
+  const coordinator = mortal(random, reach);
+  return { kind: 'kill_at', coordinator, point: name, hits: random.between(1, isRare ? 1 : HITS_MAX) };
 }
 
-function failAt(random: Random, scale: Scale): Fault {
-  const { name, actions } = random.pick(POINTS.filter((point) => point.actions.length > 1));
+function failAt(random: Random, reach: Reach): Fault {
+  const { name, actions, isRare } = random.pick(POINTS.filter((point) => point.actions.length > 1));
   const action = random.pick(actions.filter((candidate) => candidate !== 'kill'));
   return {
     kind: 'fail_at',
-    coordinator: one(random, scale),
+    coordinator: one(random, reach),
     point: name,
     action,
-    hits: random.between(1, 4),
+    hits: random.between(1, isRare ? 1 : HITS_MAX),
   };
 }
 

@@ -36,6 +36,13 @@ await t.test('a fault that the next one follows too soon has no recovery of its 
   t.equal(interrupted, 1);
 });
 
+await t.test('a fault during which another one was on has none either', async (t) => {
+  const progress = { locksAtMs: [150, 400], resolutionsAtMs: [140, 400] };
+  const { seen, interrupted } = recoveriesOf([killed(100, 300), killed(110, 120)], progress, 2);
+  t.same(seen, [{ group: 'kill', ms: 100 }]);
+  t.equal(interrupted, 1);
+});
+
 function many(group: string, count: number): { group: string; ms: number }[] {
   return Array.from({ length: count }, (_, i) => ({ group, ms: i + 1 }));
 }

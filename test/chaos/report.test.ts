@@ -48,6 +48,7 @@ function run(seed: number, change: Partial<RunReport> = {}): RunReport {
     minutes: 1,
     coordinators: 2,
     everyMs: 2_000,
+    isOverlapping: false,
     verdict: VERDICT,
     faults: countFaults(FAULTS),
     crashes: [],

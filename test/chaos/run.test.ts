@@ -17,7 +17,7 @@ await t.test('a quarter of a minute of faults leave zeros in every column that m
   const report = await runChaos(
     stack,
     join(stack.folder, 'chaos'),
-    { seed: 3, minutes: 1 / 4, jobsPerSecond: 30, everyMs: 500, isSoak: false },
+    { seed: 3, minutes: 1 / 4, jobsPerSecond: 30, everyMs: 500, isSoak: false, isOverlapping: false },
     (line) => lines.push(line),
   );
   if (!report.isGood)

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { POINTS } from '../../chaos/failpoints.ts';
-import { describeFault, type Fault, scheduleOf } from '../../chaos/schedule.ts';
+import { describeFault, type Fault, scheduleOf, type Target } from '../../chaos/schedule.ts';
 
 const SCALE = { coordinators: 2, fleets: 2, everyMs: 2_000, isFirstSpared: false };
 
@@ -42,6 +42,20 @@ await t.test('a failure is only asked of a point that can have it', async (t) =>
 await t.test('a fault is one line', async (t) => {
   const fault: Fault = { kind: 'link', link: 'redis', damage: { kind: 'slow', bytesPerS: 9 }, ms: 5 };
   t.equal(describeFault(fault), 'link link=redis damage=slow/9 ms=5');
+});
+
+await t.test('where faults overlap, each target has its own', async (t) => {
+  const of = (target: Target) => {
+    const steps = scheduleOf(1, SCALE, target);
+    return Array.from({ length: 1_000 }, () => steps.next().value);
+  };
+  const [one, other, rest] = [of(0), of(1), of('surroundings')];
+  t.ok(one.every(({ fault }) => 'coordinator' in fault && fault.coordinator === 0));
+  t.ok(other.every(({ fault }) => 'coordinator' in fault && fault.coordinator === 1));
+  t.notOk(rest.some(({ fault }) => 'coordinator' in fault || fault.kind === 'roll'));
+  t.not(one.map(({ fault }) => fault.kind).join(), other.map(({ fault }) => fault.kind).join());
+  const meanMs = rest.reduce((sum, { afterMs }) => sum + afterMs, 0) / rest.length;
+  t.ok(meanMs > 5 * SCALE.everyMs, `${meanMs} ms between two of the surroundings`);
 });
 
 await t.test('in a soak the first coordinator is damaged and never ended', async (t) => {
