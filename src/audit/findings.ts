@@ -50,6 +50,13 @@ export class Findings {
     if (finding.broken === 0) for (const example of examples) keep(finding, example);
   }
 
+  /** Nothing is wrong with `example`, and whoever reads the report should know of it; the first note stays. */
+  noted(id: InvariantId, note: string, example: Example): void {
+    const finding = this.#of(id);
+    finding.note ??= note;
+    if (finding.broken === 0) keep(finding, example);
+  }
+
   /** These were judged by a walk that took `ms`. */
   took(ids: readonly InvariantId[], ms: number): void {
     for (const id of ids) this.#of(id).ms = Math.round(ms);

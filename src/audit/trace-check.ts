@@ -4,10 +4,13 @@ import type { Findings } from './findings.ts';
 import { hasEndedLock } from './job-rules.ts';
 import { askAgain } from './pages.ts';
 import type { JobRow } from './rows.ts';
-import type { AuditBounds, AuditStores } from './types.ts';
+import type { AuditBounds, AuditStores, Example } from './types.ts';
 
 /** Missing documents that are asked for again; if there are more, the rest is judged as found. */
 const SUSPECTS_MAX = 10_000;
+
+const POISON_NOTE =
+  'a message was dead-lettered unread as poison: an event of the job says so, and its bytes are in the queue dead';
 
 /** A document that was not there. `attempt` 0: the request. */
 interface Missing {
@@ -25,7 +28,8 @@ export const TRACE_INVARIANTS = [
 
 /**
  * Looks for the documents of jobs, page by page beside the walk over jobs. What is missing is asked for again at the end; what is
- * missing then is broken, unless the spool queue holds documents or the job moved too short a time ago: then it is awaited.
+ * missing then is broken, unless the spool queue holds documents or the job moved too short a time ago: then it is awaited; or an event
+ * says that the message was dead-lettered unread: then its bytes are kept, and it is noted.
  */
 export class TraceCheck {
   readonly #stores: Pick<AuditStores, 'traces' | 'spool'>;
@@ -75,7 +79,13 @@ export class TraceCheck {
     const beyond = TRACE_INVARIANTS.filter((id) => this.#beyond[id] > 0);
     if (left.length === 0 && beyond.length === 0) return;
     const spooled = await this.#stores.spool.depth();
-    for (const one of left) this.#judge(one, spooled);
+    const poisoned = new Set(
+      left.length === 0 ? [] : await this.#stores.traces.findPoisoned(left.map(({ job }) => job)),
+    );
+    for (const one of left) {
+      if (poisoned.has(one.job)) this.#findings.noted(invariantOf(one), POISON_NOTE, exampleOf(one));
+      else this.#judge(one, spooled);
+    }
     for (const id of beyond) {
       const note = `${this.#beyond[id]} more were missing, too many to be asked for again`;
       if (spooled > 0 || left.length === 0) this.#findings.unsettled(id, 'waiting', note);
@@ -85,8 +95,7 @@ export class TraceCheck {
 
   #judge(one: Missing, spooled: number): void {
     const id = invariantOf(one);
-    const document = one.attempt === 0 ? 'request' : `document of attempt ${one.attempt}`;
-    const example = { id: one.job, what: `its ${document} is not in MongoDB` };
+    const example = exampleOf(one);
     const isYoung = one.ageMs <= this.#bounds.traceGraceMs;
     if (spooled === 0 && !isYoung) return this.#findings.broken(id, example.id, example.what);
     const note =
@@ -106,6 +115,11 @@ export class TraceCheck {
     const absentAttempts = attempts.length === 0 ? [] : await traces.findMissingAttempts(attempts);
     return [...requests.filter(({ job }) => absent.has(job)), ...absentAttempts];
   }
+}
+
+function exampleOf({ job, attempt }: Missing): Example {
+  const document = attempt === 0 ? 'request' : `document of attempt ${attempt}`;
+  return { id: job, what: `its ${document} is not in MongoDB` };
 }
 
 function invariantOf({ attempt }: Missing): (typeof TRACE_INVARIANTS)[number] {

@@ -8,7 +8,7 @@ export interface AuditStores {
   /** With the rights of tollgate_auditor: it reads everything and changes nothing. */
   readonly database: Pick<Database, 'query'>;
   readonly fleet: Pick<FleetRegistry, 'occupancy'> & Pick<LeaseUpkeep, 'leases'>;
-  readonly traces: Pick<MongoTraceStore, 'findMissingRequests' | 'findMissingAttempts'>;
+  readonly traces: Pick<MongoTraceStore, 'findMissingRequests' | 'findMissingAttempts' | 'findPoisoned'>;
   readonly spool: {
     /** Documents' messages that wait in the spool queue. Only asked when a trace is missing. */
     depth(): Promise<number>;

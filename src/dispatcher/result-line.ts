@@ -3,6 +3,7 @@ import type { Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 import { nodeUser, QUEUE } from '../contracts/names.ts';
 import { type Code, refusal, StoreError } from '../errors.ts';
+import { isUuidV7 } from '../ids.ts';
 import type { Settlements } from '../ledger/types.ts';
 import type { NodeHealth } from '../network/health.ts';
 import type { Directory, StrikeKind } from '../network/types.ts';
@@ -65,6 +66,12 @@ const BLAME: ReadonlyMap<Code, StrikeKind> = new Map([
   ['TG_RESULT_USAGE', 'bad_result'],
   ['TG_RESULT_MODEL', 'bad_result'],
 ]);
+
+/** The job of a result that nobody may read, by its `message_id`, `<job>.<attempt>`; null where that names none. */
+function jobNamedBy({ messageId }: Delivery): string | null {
+  const job = messageId?.split('.')[0];
+  return job !== undefined && isUuidV7(job) ? job : null;
+}
 
 /** What a batch of results came to, gathered on the way. */
 interface Batch {
@@ -302,11 +309,18 @@ export class ResultLine implements Service {
     });
   }
 
-  /** A result that kills coordinators is kept unread; its job ends by its deadline. */
+  /** A result that kills coordinators is kept unread, and an event says so; its job, if it is open, ends by its deadline. */
   async #bury(delivery: Delivery): Promise<void> {
-    const outcome = await this.#deps.publisher.publish(
-      deadLetter(delivery, refusal('TG_MESSAGE_POISON', 'body')),
-    );
-    this.#answer(delivery, outcome === 'confirmed' ? 'acknowledge' : 'requeue');
+    const why = refusal('TG_MESSAGE_POISON', 'body');
+    const outcome = await this.#deps.publisher.publish(deadLetter(delivery, why));
+    if (outcome !== 'confirmed') return this.#answer(delivery, 'requeue');
+    const refused = [{ delivery, refusal: why, job: jobNamedBy(delivery) }];
+    this.#deps.metrics.resultRefused(why.code);
+    try {
+      await this.#trace({ deliveries: [delivery], refused, idle: [], retried: [] }, []);
+      this.#answer(delivery, 'acknowledge');
+    } catch (error) {
+      this.#handBack([delivery], error);
+    }
   }
 }

@@ -1,16 +1,18 @@
 import type { Document } from 'mongodb';
-import { TollgateError } from '../errors.ts';
+import { type Code, TollgateError } from '../errors.ts';
 import { isUuidV7 } from '../ids.ts';
 import { TRACES_VIEW } from './collections.ts';
 import { attemptKey, bytesOf, decodeEvent, decodeTrace, jobKeyOf, jobOf } from './documents.ts';
 import type { MongoConnection } from './mongo.ts';
-import type { RequestBson, TraceBson } from './stored.ts';
+import type { EventBson, RequestBson, TraceBson } from './stored.ts';
 import type { EventDocument, Trace, TraceStore } from './types.ts';
 
 type TimeQuery = Parameters<TraceStore['findByTime']>[0];
 
 /** Most events `findEvents` returns: a sender may repeat the same fault without end. */
 const EVENTS_MAX = 100;
+
+const POISON = 'TG_MESSAGE_POISON' satisfies Code;
 
 /** The last moment that a Date can hold: a later one would match nothing. */
 const DATE_MS_MAX = 8.64e15;
@@ -88,6 +90,19 @@ export class MongoTraceStore implements TraceStore {
     );
     const present = new Set(found.map(({ _id }) => _id));
     return attempts.filter((each) => !present.has(keyOf(each)));
+  }
+
+  /** Those of `jobIds` that have an event which says that a message of theirs was dead-lettered unread, for the audit. */
+  async findPoisoned(jobIds: readonly string[]): Promise<string[]> {
+    const found = await this.#mongo.read(() =>
+      this.#mongo
+        .collection('events')
+        .find({ job: { $in: jobIds.map((jobId) => jobKeyOf(jobId)) }, code: POISON })
+        .project<Pick<EventBson, 'job'>>({ job: 1 })
+        .toArray(),
+    );
+    const poisoned = new Set(found.map(({ job }) => (job === null ? null : jobOf(job))));
+    return jobIds.filter((jobId) => poisoned.has(jobId));
   }
 
   async #look(stages: readonly Document[]): Promise<Trace[]> {

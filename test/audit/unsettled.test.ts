@@ -151,10 +151,30 @@ await t.test('the audit', async (t) => {
         kept = null;
         return missing;
       },
+      findPoisoned: (ids) => stores.traces.findPoisoned(ids),
     };
     const report = await audit({ bounds: { ...bounds, traceGraceMs: 0 } }, { traces });
     t.match(found(report, 'traces.attempts'), { verdict: 'ok' });
     t.equal(looks, 2);
+  });
+
+  await t.test('a trace whose message was dead-lettered as poison is noted, not broken', async (t) => {
+    const attempts = mongo.collection<{ _id: string }>('attempts');
+    const events = mongo.collection<{ _id: string; job: UUID; code: string }>('events');
+    const kept = await attempts.findOneAndDelete({ _id: `${jobs.lost}.1` });
+    const young = { bounds: { ...bounds, traceGraceMs: 0 } };
+    t.match(found(await audit(young), 'traces.attempts'), { verdict: 'broken' });
+
+    await events.insertOne({ _id: 'poison', job: new UUID(jobs.lost), code: 'TG_MESSAGE_POISON' });
+    const report = await audit(young);
+    t.match(found(report, 'traces.attempts'), {
+      verdict: 'ok',
+      note: /dead-lettered/,
+      examples: [{ id: jobs.lost }],
+    });
+
+    await events.deleteOne({ _id: 'poison' });
+    if (kept !== null) await attempts.insertOne(kept);
   });
 
   await t.test('waits for every trace while the spool queue is not empty', async (t) => {

@@ -118,13 +118,13 @@ export class HandWorker {
   }
 
   /** Publishes anything as a result. */
-  publish(result: unknown, broker = this.#broker): Promise<PublishOutcome> {
+  publish(result: unknown, broker = this.#broker, messageId = newUuidV7()): Promise<PublishOutcome> {
     const body = Buffer.isBuffer(result) ? result : Buffer.from(JSON.stringify(result));
     return broker.publisher.publish({
       exchange: EXCHANGE.results,
       routingKey: RESULT_KEY,
       body,
-      messageId: newUuidV7(),
+      messageId,
       mandatory: true,
     });
   }
@@ -132,7 +132,7 @@ export class HandWorker {
   /** Answers a dispatch as a good worker does, and forgets it. */
   async finish(one: HeldDispatch, change: Partial<UnsignedResult> = {}): Promise<ResultMessage> {
     const result = this.result(one.message, change);
-    await this.publish(result);
+    await this.publish(result, this.#broker, `${result.job}.${result.attempt}`);
     this.drop(one);
     return result;
   }

@@ -185,6 +185,17 @@ await t.test('the audit is told which requests and attempts are missing', async 
   t.same(await store.findMissingRequests([]), []);
 });
 
+await t.test('the audit is told which jobs had a message that was dead-lettered unread', async (t) => {
+  const [poisoned, refused] = [request(), request()];
+  await write({
+    events: [
+      event(poisoned, { key: 'poison', namespace: null, code: 'TG_MESSAGE_POISON' }),
+      event(refused, { key: 'other', namespace: null, code: 'TG_SENDER_UNKNOWN' }),
+    ],
+  });
+  t.same(await store.findPoisoned([refused.job, poisoned.job]), [poisoned.job]);
+});
+
 await t.test('the collections can be made again, and by two processes at once', async (t) => {
   const url = new URL(mongoUrl);
   url.pathname += '_twice';
