@@ -60,7 +60,10 @@ export const ConfigSchema = section({
     }),
   }),
   http: section({
-    host: Type.String({ default: '127.0.0.1', description: 'Address of /metrics, /livez and /readyz.' }),
+    host: Type.String({
+      default: '127.0.0.1',
+      description: 'Address of /metrics, /livez, /readyz and /v1/…/explain; none of them wants a login.',
+    }),
     port: int(9464, 0, 65_535, '0 takes a free port.'),
     headerBytesMax: int(8_192, 1_024, 65_536, 'Longest request head; a longer one is answered 431.'),
     requestMsMax: int(10_000, 100, 60_000, 'Longest wait for a request to arrive, and for its answer.'),
@@ -137,7 +140,12 @@ export const ConfigSchema = section({
       'After a start redelivered messages are taken one at a time for this long: one of them may have killed us.',
     ),
     suspectTriesMax: int(3, 2, 100, 'Tries of such a message; then it is dead-lettered.'),
-    drainMs: int(20_000, 100, 600_000, 'SIGTERM: how long batches under way may take before the hard stop.'),
+    drainMs: int(
+      20_000,
+      100,
+      600_000,
+      'SIGTERM: how long batches under way, or the jobs of a worker, may take before the hard stop.',
+    ),
   }),
   limits: section({
     publisherJobsPerSecond: int(
@@ -227,7 +235,12 @@ export const ConfigSchema = section({
   }),
   fleet: section({
     heartbeatMs: int(5_000, 100, 60_000, 'How often a worker speaks.'),
-    lostAfterMs: int(15_000, 300, 600_000, 'Silence after which a worker is lost.'),
+    lostAfterMs: int(
+      15_000,
+      300,
+      600_000,
+      'Silence after which a worker is lost. A heartbeat waits in RabbitMQ for 15 s at most.',
+    ),
     leaseTtlMs: int(30_000, 1_000, 600_000, 'A lease not extended by a heartbeat ends after this.'),
     cells: int(1, 1, 256, 'Hash-tagged groups of keys, for Redis Cluster.'),
     keyPrefix: Type.String({
@@ -245,25 +258,25 @@ export const ConfigSchema = section({
       1_073_741_824,
       1_048_576,
       1_099_511_627_776,
-      'Length of one pool queue; beyond it publishers get a nack.',
+      'Length of one pool queue; beyond it publishers get a nack. Chosen once: a queue that exists with another value is refused.',
     ),
     nodeQueueLengthMax: int(
       10_000,
       16,
       1_000_000,
-      "Length of a node's queue; beyond it a dispatch is nacked.",
+      "Length of a node's queue; beyond it a dispatch is nacked. Chosen once, as poolQueueBytesMax.",
     ),
     spoolBytesMax: int(
       1_073_741_824,
       65_536,
       1_099_511_627_776,
-      'Length of traces.spool; when it is full intake stops.',
+      'Length of traces.spool; when it is full intake stops. Chosen once, as poolQueueBytesMax.',
     ),
     deadBytesMax: int(
       268_435_456,
       65_536,
       1_099_511_627_776,
-      'Length of the dead-letter queue; oldest drop first there.',
+      'Length of the dead-letter queue; oldest drop first there. Chosen once, as poolQueueBytesMax.',
     ),
   }),
   traces: section({

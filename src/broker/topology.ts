@@ -49,7 +49,7 @@ const EXPIRING = {
   'x-dead-letter-strategy': 'at-least-once',
 } as const;
 
-/** A heartbeat older than what makes a worker lost tells nothing. */
+/** A heartbeat older than what makes a worker lost, by default, tells nothing. */
 const FLEET_TTL_MS = 15_000;
 const FLEET_LENGTH_MAX = 100_000;
 /** A coordinator that is gone for so long comes back, if ever, as a new one with a queue of its own. */

@@ -5,7 +5,7 @@ import { ARRIVALS_MAX } from './trace-file.ts';
 
 /** What was asked for. */
 export interface DemoOptions {
-  /** Jobs of the default load, or most arrivals of a trace; null: 2,400, or all. */
+  /** Jobs of the default load, or most arrivals of a trace; null: `JOBS_DEFAULT`, or all. */
   readonly jobs: number | null;
   readonly seed: number;
   /** File for the report. */
