@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
-import type { TcpProxy } from '../../chaos/tcp-proxy.ts';
+import { breakOff, type TcpProxy } from '../../chaos/tcp-proxy.ts';
 import { tcpProxy } from '../support/tcp-proxy.ts';
 import { until } from '../support/until.ts';
 
@@ -26,6 +26,25 @@ async function echoed(
   };
   return { proxy, open };
 }
+
+await t.test('a connection is broken off also while it is being ended', async (t) => {
+  const faults: unknown[] = [];
+  const closed = Promise.withResolvers<void>();
+  const server = createServer((socket) => {
+    socket.on('error', (fault) => faults.push(fault)).on('close', () => closed.resolve());
+    socket.end('x');
+    breakOff(socket);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => server.close());
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  const client = connect(address.port, '127.0.0.1').on('error', () => undefined);
+  t.after(() => client.destroy());
+  await closed.promise;
+  t.same(faults, []);
+});
 
 await t.test('a healthy link passes everything', async (t) => {
   const { open } = await echoed(t);

@@ -1,4 +1,5 @@
 import { connect, createServer, type Socket } from 'node:net';
+import { breakOff } from '../../chaos/tcp-proxy.ts';
 import type { Teardown } from '../support/servers.ts';
 
 /**
@@ -26,7 +27,7 @@ export async function flakyLink(t: Teardown, mongoUrl: string, first: LinkMode =
     mode === 'open' || (mode === 'writes-lost' && !WRITES.some((write) => bytes.includes(write)));
   const server = createServer((near) => {
     if (mode === 'cut') {
-      near.resetAndDestroy();
+      breakOff(near);
       return;
     }
     const far = connect(Number(port), hostname);
@@ -46,7 +47,7 @@ export async function flakyLink(t: Teardown, mongoUrl: string, first: LinkMode =
   if (address === null || typeof address === 'string') throw new Error('no port');
   const set = (next: LinkMode) => {
     mode = next;
-    if (next === 'cut') for (const [near] of pairs) near.resetAndDestroy();
+    if (next === 'cut') for (const [near] of pairs) breakOff(near);
   };
   t.after(() => {
     set('cut');
