@@ -18,13 +18,15 @@ import { type Subject, tollgateSubject } from './subject.ts';
 import { addFlooder, amqpUrlAs, makeWorld, nodesOf } from './world.ts';
 
 /**
- * At which shares of the intake rate an account floods; the first is what the others are set against. The control sends as much as
- * the last one past Tollgate, through a queue beside it: what is left of the effect then is the broker's and the machine's.
+ * At which shares of the intake rate an account floods; the first is what the others are set against. A control sends as much
+ * past Tollgate, through a queue beside it: its effect is the broker's and the machine's.
  */
 const FLOODS = [
   { share: 0, isControl: false },
   { share: 0.1, isControl: false },
+  { share: 0.1, isControl: true },
   { share: 0.25, isControl: false },
+  { share: 0.25, isControl: true },
   { share: 0.5, isControl: false },
   { share: 0.5, isControl: true },
 ] as const;
