@@ -14,7 +14,15 @@ import {
   stall,
   terminateBackends,
 } from './server-faults.ts';
-import { describeFault, type Fault, type LinkDamage, type Step, type Target } from './schedule.ts';
+import {
+  type CoordinatorFault,
+  describeFault,
+  type Fault,
+  type LinkDamage,
+  type ServerFault,
+  type Step,
+  type Target,
+} from './schedule.ts';
 import type { TcpProxy } from './tcp-proxy.ts';
 
 /** How long a failpoint may wait for a call to come by. */
@@ -127,9 +135,7 @@ export class Nemesis {
     return isReached;
   }
 
-  async #harmCoordinator(
-    fault: Fault & { kind: 'kill' | 'kill_at' | 'fail_at' | 'drain' | 'roll' | 'pause' | 'block' | 'clock' },
-  ): Promise<boolean> {
+  async #harmCoordinator(fault: CoordinatorFault): Promise<boolean> {
     if (fault.kind === 'roll') return await this.#roll();
     const victim = this.#victims.coordinators[fault.coordinator];
     if (victim === undefined) throw new Error(`there is no coordinator ${fault.coordinator}`);
@@ -162,21 +168,7 @@ export class Nemesis {
     return true;
   }
 
-  async #harmServer(
-    fault: Fault & {
-      kind:
-        | 'restart'
-        | 'freeze'
-        | 'terminate'
-        | 'no_connections'
-        | 'flush'
-        | 'stall'
-        | 'out_of_memory'
-        | 'close'
-        | 'alarm'
-        | 'spool_full';
-    },
-  ): Promise<void> {
+  async #harmServer(fault: ServerFault): Promise<void> {
     const { stack } = this.#victims;
     switch (fault.kind) {
       case 'restart': {

@@ -40,7 +40,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const COORDINATORS_OVERLAPPING = 3;
 
 /** Two coordinators, and one alone with every third seed: there a kill is an outage, and the recovery is its own. */
-export function coordinatorsOf({ seed, isSoak, isOverlapping }: RunOptions): number {
+function coordinatorsOf({ seed, isSoak, isOverlapping }: RunOptions): number {
   if (isOverlapping) return COORDINATORS_OVERLAPPING;
   return seed % 3 === 0 && !isSoak ? 1 : 2;
 }

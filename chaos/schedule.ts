@@ -15,8 +15,8 @@ export type LinkDamage =
   | { readonly kind: 'slow'; readonly bytesPerS: number }
   | { readonly kind: 'cut_after'; readonly bytes: number };
 
-/** One fault. Durations in milliseconds. */
-export type Fault =
+/** A fault of coordinators. Durations in milliseconds, here and below. */
+export type CoordinatorFault =
   | { readonly kind: 'kill'; readonly coordinator: number }
   | { readonly kind: 'kill_at'; readonly coordinator: number; readonly point: string; readonly hits: number }
   | {
@@ -31,7 +31,10 @@ export type Fault =
   | { readonly kind: 'roll' }
   | { readonly kind: 'pause'; readonly coordinator: number; readonly ms: number }
   | { readonly kind: 'block'; readonly coordinator: number; readonly ms: number }
-  | { readonly kind: 'clock'; readonly coordinator: number; readonly offsetMs: number; readonly ms: number }
+  | { readonly kind: 'clock'; readonly coordinator: number; readonly offsetMs: number; readonly ms: number };
+
+/** A fault of a server, done to the server itself. */
+export type ServerFault =
   | {
       readonly kind: 'restart';
       readonly server: Server;
@@ -54,7 +57,12 @@ export type Fault =
   /** A memory alarm: the broker reads no publisher. */
   | { readonly kind: 'alarm'; readonly ms: number }
   /** MongoDB stands still, and the queue that keeps traces meanwhile takes nothing. */
-  | { readonly kind: 'spool_full'; readonly ms: number }
+  | { readonly kind: 'spool_full'; readonly ms: number };
+
+/** One fault. */
+export type Fault =
+  | CoordinatorFault
+  | ServerFault
   | { readonly kind: 'link'; readonly link: LinkName; readonly damage: LinkDamage; readonly ms: number }
   | { readonly kind: 'fleet_kill'; readonly fleet: number }
   | { readonly kind: 'fleet_pause'; readonly fleet: number; readonly ms: number };

@@ -1,21 +1,26 @@
 import { once } from 'node:events';
-import { connect, createServer, type Socket } from 'node:net';
+import { connect, createServer, type Server, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
 import { breakOff, type TcpProxy } from '../../chaos/tcp-proxy.ts';
 import { tcpProxy } from '../support/tcp-proxy.ts';
 import { until } from '../support/until.ts';
+
+/** Lets a server listen until `t` ends; returns its port. */
+async function listening(t: Test, server: Server): Promise<number> {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => server.close());
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  return address.port;
+}
 
 /** A server that echoes, a proxy in front of it, and what the client has heard. */
 async function echoed(
   t: Test,
 ): Promise<{ proxy: TcpProxy; open: () => Promise<{ client: Socket; heard: () => string }> }> {
   const server = createServer((socket) => socket.on('error', () => undefined).pipe(socket));
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.after(() => server.close());
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  const proxy = await tcpProxy(t, '127.0.0.1', address.port);
+  const proxy = await tcpProxy(t, '127.0.0.1', await listening(t, server));
   const open = async () => {
     const client = connect(proxy.port, '127.0.0.1');
     let text = '';
@@ -35,12 +40,7 @@ await t.test('a connection is broken off also while it is being ended', async (t
     socket.end('x');
     breakOff(socket);
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.after(() => server.close());
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  const client = connect(address.port, '127.0.0.1').on('error', () => undefined);
+  const client = connect(await listening(t, server), '127.0.0.1').on('error', () => undefined);
   t.after(() => client.destroy());
   await closed.promise;
   t.same(faults, []);
