@@ -14,7 +14,7 @@ import { Database } from '../src/postgres/database.ts';
 import { migrate } from '../src/postgres/migrate.ts';
 import { ensureCollections } from '../src/traces/collections.ts';
 import { generateNodeKey, rawPublicKey } from '../src/workers/agent/keys.ts';
-import { databaseOptions, quietLog } from '../test/support/ledger.ts';
+import { databaseOptions, quietLog, roleUrls } from '../test/support/ledger.ts';
 import { isolatedServers, type Teardown, type TestServers } from '../test/support/servers.ts';
 import { ACCOUNTS, FLOOD_REPLY_QUEUE, FLOODER, MODEL, NODES, PUBLISHER, REPLY_QUEUE } from './names.ts';
 
@@ -109,11 +109,12 @@ export function serveEnvironment({ servers, config }: World): Record<string, str
 function settingsOf(servers: TestServers, hasStores: boolean): Record<string, string> {
   const amqp = { 'servers.amqpUrl': servers.amqpUrl, 'fleet.keyPrefix': servers.keyPrefix };
   if (!hasStores) return amqp;
+  const { postgresUrl, postgresSettlerUrl, postgresMaintainerUrl } = roleUrls(servers.postgresAdminUrl);
   return {
     ...amqp,
-    'servers.postgresUrl': databaseOptions(servers.postgresAdminUrl, 'tollgate_dispatcher').url,
-    'servers.postgresSettlerUrl': databaseOptions(servers.postgresAdminUrl, 'tollgate_settler').url,
-    'servers.postgresMaintainerUrl': databaseOptions(servers.postgresAdminUrl, 'tollgate_maintainer').url,
+    'servers.postgresUrl': postgresUrl,
+    'servers.postgresSettlerUrl': postgresSettlerUrl,
+    'servers.postgresMaintainerUrl': postgresMaintainerUrl,
     'servers.redisUrl': servers.redisUrl,
     'servers.mongoUrl': servers.mongoUrl,
     'secrets.digestKey': randomBytes(32).toString('hex'),

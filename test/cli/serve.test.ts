@@ -1,23 +1,15 @@
 import { readFileSync } from 'node:fs';
 import t from 'tap';
+import { cliEnvironment } from '../support/cli-environment.ts';
 import { CliProcess } from '../support/cli-process.ts';
-import { databaseOptions } from '../support/ledger.ts';
 import { runCli } from '../support/run-cli.ts';
 import { isolatedServers } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 
 const servers = await isolatedServers(t, { postgres: true, redis: true, amqp: true, mongo: true });
 const env = {
-  TOLLGATE_POSTGRES_URL: databaseOptions(servers.postgresAdminUrl, 'tollgate_dispatcher').url,
-  TOLLGATE_POSTGRES_SETTLER_URL: databaseOptions(servers.postgresAdminUrl, 'tollgate_settler').url,
-  TOLLGATE_POSTGRES_MAINTAINER_URL: databaseOptions(servers.postgresAdminUrl, 'tollgate_maintainer').url,
-  TOLLGATE_POSTGRES_ADMIN_URL: servers.postgresAdminUrl,
-  TOLLGATE_REDIS_URL: servers.redisUrl,
-  TOLLGATE_AMQP_URL: servers.amqpUrl,
-  TOLLGATE_AMQP_ADMIN_URL: servers.amqpAdminUrl,
-  TOLLGATE_MONGO_URL: servers.mongoUrl,
+  ...cliEnvironment(servers),
   TOLLGATE_DIGEST_KEY: 'a-digest-key-of-thirty-six-characters',
-  TOLLGATE_FLEET_KEY_PREFIX: servers.keyPrefix.slice(0, 32),
   TOLLGATE_HTTP_PORT: '0',
 };
 

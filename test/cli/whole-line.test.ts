@@ -4,10 +4,10 @@ import t from 'tap';
 import { Management } from '../../src/broker/management.ts';
 import { ModelServer } from '../../src/demo/model-server.ts';
 import { newUuidV7 } from '../../src/ids.ts';
+import { cliEnvironment } from '../support/cli-environment.ts';
 import { CliProcess } from '../support/cli-process.ts';
-import { databaseOptions } from '../support/ledger.ts';
 import { runCli } from '../support/run-cli.ts';
-import { isolatedServers, type TestServers } from '../support/servers.ts';
+import { isolatedServers } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 
 /**
@@ -15,24 +15,10 @@ import { until } from '../support/until.ts';
  * broker has one name, whatever the vhost, so two at once would change each other's password.
  */
 const servers = await isolatedServers(t, { postgres: true, redis: true, amqp: true, mongo: true });
-const env = environmentOf(servers);
+const env = cliEnvironment(servers);
 const node = `w${newUuidV7().slice(-12)}`;
 const folder = t.testdir();
 const management = new Management({ url: servers.amqpAdminUrl, vhost: servers.vhost, requestMsMax: 5_000 });
-
-function environmentOf(given: TestServers): Record<string, string> {
-  return {
-    TOLLGATE_POSTGRES_URL: databaseOptions(given.postgresAdminUrl, 'tollgate_dispatcher').url,
-    TOLLGATE_POSTGRES_SETTLER_URL: databaseOptions(given.postgresAdminUrl, 'tollgate_settler').url,
-    TOLLGATE_POSTGRES_MAINTAINER_URL: databaseOptions(given.postgresAdminUrl, 'tollgate_maintainer').url,
-    TOLLGATE_POSTGRES_ADMIN_URL: given.postgresAdminUrl,
-    TOLLGATE_REDIS_URL: given.redisUrl,
-    TOLLGATE_AMQP_URL: given.amqpUrl,
-    TOLLGATE_AMQP_ADMIN_URL: given.amqpAdminUrl,
-    TOLLGATE_MONGO_URL: given.mongoUrl,
-    TOLLGATE_FLEET_KEY_PREFIX: given.keyPrefix.slice(0, 32),
-  };
-}
 
 async function ok(...args: string[]): Promise<Record<string, unknown>> {
   const { status, stdout, stderr } = await runCli([...args, '--json'], { env });
@@ -44,7 +30,7 @@ await t.test('dev on given servers prints all URLs and ends on Ctrl-C', async (t
   const given = await isolatedServers(t, { postgres: true, redis: true, amqp: true, mongo: true });
   const file = join(t.testdir(), 'urls.json');
   const dev = CliProcess.start(t, ['dev', '--json', file], {
-    ...environmentOf(given),
+    ...cliEnvironment(given),
     TOLLGATE_HTTP_PORT: '0',
   });
   await dev.says(/Ctrl-C stops everything/);
@@ -71,7 +57,7 @@ await t.test('dev on given servers prints all URLs and ends on Ctrl-C', async (t
   t.match(refused, { status: 4, stderr: /^TG_MODEL_UNKNOWN/ });
   const { job }: { job: string } = JSON.parse(refused.stdout);
   const story = await until(async () => {
-    const shown = await runCli(['job', 'show', job], { env: environmentOf(given) });
+    const shown = await runCli(['job', 'show', job], { env: cliEnvironment(given) });
     return shown.status === 0 ? shown.stdout : null;
   }, 'the story of the refused job');
   t.match(story, /refused/);

@@ -54,6 +54,16 @@ export function databaseOptions(adminUrl: string, role: string | null, connectio
   };
 }
 
+/** What a coordinator's three roles log in with, each with its rights alone. */
+export function roleUrls(adminUrl: string) {
+  const urlAs = (role: string) => databaseOptions(adminUrl, role).url;
+  return {
+    postgresUrl: urlAs('tollgate_dispatcher'),
+    postgresSettlerUrl: urlAs('tollgate_settler'),
+    postgresMaintainerUrl: urlAs('tollgate_maintainer'),
+  };
+}
+
 /** Ids of what every ledger of the tests begins with. */
 export interface Seed {
   readonly account: 'acme';

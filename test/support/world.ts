@@ -30,7 +30,7 @@ import { Books, metric } from './books.ts';
 import { ChildDaemon } from './child-daemon.ts';
 import { TestClient } from './client.ts';
 import { HandWorker, type HandWorkerOptions } from './hand-worker.ts';
-import { databaseOptions, quietLog } from './ledger.ts';
+import { databaseOptions, quietLog, roleUrls } from './ledger.ts';
 import { isolatedServers, type Teardown, type TestServers } from './servers.ts';
 import { until } from './until.ts';
 
@@ -408,9 +408,7 @@ export async function world(t: Teardown, options: WorldOptions = {}): Promise<Wo
   const servers =
     options.servers ?? (await isolatedServers(t, { postgres: true, redis: true, amqp: true, mongo: true }));
   const direct = {
-    postgresUrl: databaseOptions(servers.postgresAdminUrl, 'tollgate_dispatcher').url,
-    postgresSettlerUrl: databaseOptions(servers.postgresAdminUrl, 'tollgate_settler').url,
-    postgresMaintainerUrl: databaseOptions(servers.postgresAdminUrl, 'tollgate_maintainer').url,
+    ...roleUrls(servers.postgresAdminUrl),
     redisUrl: servers.redisUrl,
     amqpUrl: servers.amqpUrl,
     mongoUrl: servers.mongoUrl,
