@@ -1,37 +1,53 @@
-import { FLOOD_USAGE, HOTPATH_USAGE, UsageError } from './arguments.ts';
-import { flood } from './flood.ts';
-import { hotpath } from './hotpath.ts';
+import { writeFileSync } from 'node:fs';
+import { UsageError } from './arguments.ts';
+import { reportLines } from './report/report.ts';
+import { flood } from './suites/flood.ts';
+import { hotpath } from './suites/hotpath.ts';
+import type { Suite } from './suites/suite.ts';
 
-/** Suites by name; each takes the arguments that follow its name. */
-const SUITES = {
-  hotpath: { run: hotpath, usage: HOTPATH_USAGE, asks: 'how fast is the main job, and beside what' },
-  flood: { run: flood, usage: FLOOD_USAGE, asks: 'what an account that floods does to the others' },
-};
+/** Suites by name. */
+const SUITES: Readonly<Record<string, Suite>> = { hotpath, flood };
+
+/** Exit statuses: a wrong command line; runs that were disturbed, so that no figure was shown. */
+const STATUS = { usage: 2, disturbed: 3 } as const;
 
 function usage(): string {
   const names = Object.entries(SUITES).map(([name, { asks }]) => `  ${name.padEnd(12)}${asks}`);
   return `usage: npm run bench -- SUITE [options]    (SUITE --help tells its options)\n\n${names.join('\n')}`;
 }
 
-function isSuite(name: string | undefined): name is keyof typeof SUITES {
-  return name !== undefined && Object.hasOwn(SUITES, name);
+/** The file that `--json FILE` or `--json=FILE` names. */
+function jsonFile(argv: readonly string[]): string | null {
+  const at = argv.findLastIndex((word) => word === '--json' || word.startsWith('--json='));
+  const word = argv[at];
+  if (word === undefined) return null;
+  return word === '--json' ? (argv[at + 1] ?? null) : word.slice('--json='.length);
+}
+
+async function run(suite: Suite, argv: readonly string[]): Promise<void> {
+  const findings = await suite.run(argv);
+  const file = jsonFile(argv);
+  if (file !== null) writeFileSync(file, `${JSON.stringify(findings, null, 1)}\n`);
+  process.stdout.write(`${reportLines(findings).join('\n')}\n`);
+  if (findings.disturbances.length > 0) process.exitCode = STATUS.disturbed;
 }
 
 const [name, ...argv] = process.argv.slice(2);
-if (!isSuite(name)) {
+const suite = name !== undefined && Object.hasOwn(SUITES, name) ? SUITES[name] : undefined;
+if (suite === undefined) {
   const isAsked = name === '--help' || name === '-h';
   (isAsked ? process.stdout : process.stderr).write(
     `${isAsked ? '' : `no suite ${name ?? 'was named'}\n`}${usage()}\n`,
   );
-  process.exitCode = isAsked ? 0 : 2;
+  process.exitCode = isAsked ? 0 : STATUS.usage;
 } else if (argv.includes('--help') || argv.includes('-h')) {
-  process.stdout.write(`${SUITES[name].usage}\n`);
+  process.stdout.write(`${suite.usage}\n`);
 } else {
   try {
-    await SUITES[name].run(argv);
+    await run(suite, argv);
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
-    process.stderr.write(`${error.message}\n\n${SUITES[name].usage}\n`);
-    process.exitCode = 2;
+    process.stderr.write(`${error.message}\n\n${suite.usage}\n`);
+    process.exitCode = STATUS.usage;
   }
 }

@@ -1,8 +1,8 @@
 import t from 'tap';
-import { cpuBetween, cpuMsOf, machineCpuOf, readCpu, readMachineCpu } from '../../bench/cpu.ts';
-import { byFunction, byOurFunction, type CpuProfile, timeShares } from '../../bench/profile.ts';
-import { foreignShare } from '../../bench/runs.ts';
-import { weakSettings } from '../../bench/settings.ts';
+import { cpuBetween, cpuMsOf, machineCpuOf, readCpu, readMachineCpu } from '../../bench/measure/cpu.ts';
+import { byFunction, byOurFunction, type CpuProfile, timeShares } from '../../bench/measure/profile.ts';
+import { foreignShare } from '../../bench/measure/runs.ts';
+import { weakSettings } from '../../bench/measure/settings.ts';
 
 await t.test("a process's time is its own and that of the children it has collected", async (t) => {
   const stat = '42 (a (strange) name) S 1 42 42 0 -1 4194304 10 0 0 0 100 20 3 4 20 0 1 0 12345 0 0';

@@ -1,8 +1,15 @@
 import t from 'tap';
-import { cpuPerJobUs, disturbances, figuresOf, holds, type Run } from '../../bench/figures.ts';
-import { columns, type Findings, plain, reportLines, shownSummary } from '../../bench/report.ts';
-import type { LatencyRun, SaturatedRun } from '../../bench/runs.ts';
-import { quantilesOf, summarize } from '../../bench/statistics.ts';
+import type { LatencyRun, SaturatedRun } from '../../bench/measure/runs.ts';
+import { quantilesOf, summarize } from '../../bench/measure/statistics.ts';
+import {
+  crowding,
+  figure as makeFigure,
+  type Findings,
+  holds,
+  verdictOf,
+} from '../../bench/report/findings.ts';
+import { columns, plain, reportLines, shownSummary } from '../../bench/report/report.ts';
+import { cpuLines, cpuPerJobUs, figuresOf, type Run } from '../../bench/suites/hotpath-figures.ts';
 
 function saturated(change: Partial<SaturatedRun>): SaturatedRun {
   return {
@@ -54,12 +61,10 @@ function figure(name: string, runs = RUNS) {
 }
 
 await t.test('a ratio is the median of the pairs, with its targets', async (t) => {
-  const { value, now, inTheEnd } = figure('saturated dispatch, tollgate ÷ relay');
-  t.equal(value.min, 0.5);
-  t.equal(value.max, 0.55);
-  t.same(now, { atLeast: 0.45 });
-  t.same(inTheEnd, { atLeast: 0.7 });
-  t.equal(figure('saturated dispatch, tollgate ÷ one at a time').value.median, 10);
+  const { values, target } = figure('saturated dispatch, tollgate ÷ relay');
+  t.same(values, [0.5, 0.55]);
+  t.same(target, { atLeast: 0.7 });
+  t.same(figure('saturated dispatch, tollgate ÷ one at a time').values, [10, 10]);
 });
 
 await t.test('a target holds for the median, upwards or downwards', async (t) => {
@@ -86,8 +91,8 @@ await t.test('latencies are judged by p50 and p99 at a rate, and only shown when
     latency({ kind: 'idle', perSecond: 0 }),
     latency({ kind: 'idle', perSecond: 0, subject: 'tollgate' }),
   ];
-  t.equal(figure('latency at 500/s, p50, tollgate ÷ relay', runs).value.median, 2);
-  t.same(figure('latency at 500/s, p99, tollgate ÷ relay', runs).inTheEnd, { atMost: 2.5 });
+  t.same(figure('latency at 500/s, p50, tollgate ÷ relay', runs).values, [2]);
+  t.same(figure('latency at 500/s, p99, tollgate ÷ relay', runs).target, { atMost: 2.5 });
   const names = figuresOf(runs).map(({ name }) => name);
   t.ok(names.includes('latency when idle, p50, tollgate'));
   t.notOk(names.some((name) => name.includes('when idle') && name.includes('÷')));
@@ -98,21 +103,23 @@ await t.test('CPU per job is summed over the runs of a subject', async (t) => {
   t.same(cpuPerJobUs(RUNS, 'life', 'tollgate'), {});
 });
 
-await t.test('a quiet machine disturbs nothing', async (t) => {
-  t.same(disturbances(RUNS), []);
-});
-
-await t.test('a series that lies too far apart is named', async (t) => {
-  const [line, ...others] = disturbances([...RUNS, saturated({ pair: 2, perSecond: 4_000 })]);
-  t.match(line, /saturated dispatch, relay: its runs lie 75 % of their median apart \(bound 35 %\)/);
-  t.same(others, []);
+await t.test('a figure whose values lie too far apart is not shown', async (t) => {
+  t.match(verdictOf(makeFigure('a', 'a', '×', [1, 1, 2, 2])), { spread: 2 / 3 });
+  t.match(verdictOf(makeFigure('a', 'a', '×', [1, 1, 2, 2], { spreadMax: 1 })), { summary: { median: 1.5 } });
+  t.match(verdictOf(makeFigure('a', 'a', '×', [1, 9])), { summary: { median: 5 } }, 'two say nothing of it');
 });
 
 await t.test('other processes that took too much of the machine are told', async (t) => {
-  const [line, ...others] = disturbances([...RUNS, saturated({ foreignShare: 0.3 })]);
-  t.match(line, /other processes took more than 10 % of the machine in 1 of 7 runs \(at most 30 %\)/);
+  t.same(crowding(RUNS), []);
+  t.same(crowding([...RUNS, saturated({ foreignShare: 0.3 })]), [], 'medians bear one run of seven');
+  const [line, ...others] = crowding([
+    ...RUNS,
+    saturated({ foreignShare: 0.3 }),
+    saturated({ foreignShare: 0.2 }),
+  ]);
+  t.match(line, /other processes took more than 10 % of the machine in 2 of 8 runs \(at most 30 %\)/);
   t.same(others, []);
-  t.same(disturbances([saturated({ foreignShare: null })]), [], 'unknown is not too much');
+  t.same(crowding([saturated({ foreignShare: null })]), [], 'unknown is not too much');
 });
 
 await t.test('columns line up, the first to the left and the others to the right', async (t) => {
@@ -135,20 +142,30 @@ await t.test('a number shows the digits that mean something', async (t) => {
   t.equal(shownSummary(summarize([2])), '2.00', 'one run has no range');
 });
 
-await t.test('the report says where it was measured, what holds, and what disturbed it', async (t) => {
-  const findings: Findings = {
-    suite: 'hotpath',
-    startedAt: '2026-01-01T00:00:00.000Z',
-    command: 'npm run bench -- hotpath',
-    pairs: 2,
-    machine: { cpu: 'CPU', cores: 2, memoryGiB: 24, kernel: '6.1', node: '24.0.0', commit: null },
-    versions: { postgres: '15.1' },
-    settings: [],
-    runs: [...RUNS, saturated({ kind: 'life', foreignShare: 0.5 })],
-  };
-  const text = reportLines(findings).join('\n');
+const FINDINGS: Findings = {
+  suite: 'hotpath',
+  startedAt: '2026-01-01T00:00:00.000Z',
+  command: 'npm run bench -- hotpath',
+  machine: { cpu: 'CPU', cores: 2, memoryGiB: 24, kernel: '6.1', node: '24.0.0', commit: null },
+  versions: { postgres: '15.1' },
+  settings: [],
+  figures: [...figuresOf(RUNS), makeFigure('x', 'a restless figure', '/s', [1, 1, 9, 9])],
+  notes: cpuLines(RUNS),
+  disturbances: [],
+  runs: RUNS,
+};
+
+await t.test('the report says where it was measured and what holds', async (t) => {
+  const text = reportLines(FINDINGS).join('\n');
   t.match(text, '2 cores (CPU), 24 GiB, kernel 6.1, Node 24.0.0, commit unknown');
-  t.match(text, /tollgate ÷ relay +0\.53 \(0\.50 … 0\.55\) × +≥ 0\.45 +yes +≥ 0\.70 +not yet/);
+  t.match(text, /tollgate ÷ relay +0\.53 \(0\.50 … 0\.55\) × +≥ 0\.70 +NO/);
+  t.match(text, /tollgate ÷ one at a time +10\.0 \(10\.0 … 10\.0\) × +≥ 7\.00 +yes/);
   t.match(text, /CPU µs per saturated dispatch +relay +tuned relay +tollgate +one at a time/);
-  t.match(text, /^DISTURBED: other processes/m);
+  t.match(text, /a restless figure +DISTURBED: spread 160 %/);
+});
+
+await t.test('disturbed runs have no figures', async (t) => {
+  const text = reportLines({ ...FINDINGS, disturbances: ['others took the machine'] }).join('\n');
+  t.match(text, /^DISTURBED: others took the machine/m);
+  t.notMatch(text, /tollgate ÷ relay/);
 });

@@ -5,9 +5,9 @@ import {
   ratioInterval,
   quantile,
   quantilesOf,
-  spread,
+  quartileSpread,
   summarize,
-} from '../../bench/statistics.ts';
+} from '../../bench/measure/statistics.ts';
 
 await t.test('the median of an even number of runs lies between the two in the middle', async (t) => {
   t.same(summarize([5, 1, 3]), { n: 3, median: 3, min: 1, max: 5 });
@@ -38,9 +38,11 @@ await t.test('a ratio compares the runs of one pair', async (t) => {
   t.throws(() => pairedRatios([1], [1, 2]), RangeError, 'a run without its partner is no pair');
 });
 
-await t.test('the spread is the range as a share of the median', async (t) => {
-  t.equal(spread(summarize([8, 10, 12])), 0.4);
-  t.equal(spread(summarize([10])), 0);
+await t.test('the spread is that of the middle half, as a share of the median', async (t) => {
+  t.equal(quartileSpread([8, 9, 10, 11, 12]), 0.2);
+  t.equal(quartileSpread([8, 9, 10, 11, 1_200]), 0.2, 'one run that went wrong does not move it');
+  t.equal(quartileSpread([10]), 0);
+  t.ok(Number.isNaN(quartileSpread([])));
 });
 
 await t.test('every second pair runs in the opposite order', async (t) => {

@@ -1,9 +1,9 @@
 import { type ChannelModel, connect, type ConsumeMessage } from 'amqplib';
-import { gatherWrites } from '../src/broker/amqplib-internals.ts';
-import { EXCHANGE, jobQueue, QUEUE } from '../src/contracts/names.ts';
-import type { ReplyMessage } from '../src/contracts/reply.ts';
-import { serveParent } from './child.ts';
-import { MODEL, NODES, REPLY_QUEUE } from './names.ts';
+import { gatherWrites } from '../../src/broker/amqplib-internals.ts';
+import { EXCHANGE, jobQueue, QUEUE } from '../../src/contracts/names.ts';
+import type { ReplyMessage } from '../../src/contracts/reply.ts';
+import { serveParent } from '../process/child.ts';
+import { MODEL, NODES, REPLY_QUEUE } from '../world/names.ts';
 
 /**
  * The bare relay: what moving these messages costs when nothing is done to them. It consumes a quorum queue with prefetch

@@ -26,7 +26,7 @@ export function readMachine(): Machine {
 }
 
 function readCommit(): string | null {
-  const cwd = fileURLToPath(new URL('..', import.meta.url));
+  const cwd = fileURLToPath(new URL('../..', import.meta.url));
   const git = (...args: string[]) => spawnSync('git', args, { cwd, encoding: 'utf8' });
   const head = git('rev-parse', '--short=12', 'HEAD');
   if (head.status !== 0) return null;

@@ -1,11 +1,11 @@
 import { type Channel, connect } from 'amqplib';
-import { AmqpBroker } from '../src/broker/connection.ts';
-import type { OutMessage } from '../src/broker/types.ts';
-import { systemClock } from '../src/clock.ts';
-import { publisherUser } from '../src/contracts/names.ts';
-import { quietLog } from '../test/support/ledger.ts';
-import type { Teardown } from '../test/support/servers.ts';
-import { machineMs } from './clock.ts';
+import { AmqpBroker } from '../../src/broker/connection.ts';
+import type { OutMessage } from '../../src/broker/types.ts';
+import { systemClock } from '../../src/clock.ts';
+import { publisherUser } from '../../src/contracts/names.ts';
+import { quietLog } from '../../test/support/ledger.ts';
+import type { Teardown } from '../../test/support/servers.ts';
+import { machineMs } from '../measure/clock.ts';
 import { PUBLISHER, REPLY_QUEUE } from './names.ts';
 import { amqpUrlAs, type World } from './world.ts';
 

@@ -1,7 +1,7 @@
-import type { OutMessage } from '../src/broker/types.ts';
-import type { JobMessage } from '../src/contracts/job.ts';
-import { EXCHANGE, jobKey } from '../src/contracts/names.ts';
-import { newUuidV7 } from '../src/ids.ts';
+import type { OutMessage } from '../../src/broker/types.ts';
+import type { JobMessage } from '../../src/contracts/job.ts';
+import { EXCHANGE, jobKey } from '../../src/contracts/names.ts';
+import { newUuidV7 } from '../../src/ids.ts';
 import { ACCOUNTS, FLOOD_REPLY_QUEUE, FLOODER, MODEL, REPLY_QUEUE } from './names.ts';
 
 /** Of a job's body; the prompt is filled up to it. */

@@ -1,11 +1,11 @@
 import { type Channel, connect } from 'amqplib';
-import { AmqpBroker } from '../src/broker/connection.ts';
-import { systemClock } from '../src/clock.ts';
-import type { Config } from '../src/config-schema.ts';
-import { publisherUser } from '../src/contracts/names.ts';
-import { quietLog } from '../test/support/ledger.ts';
-import { serveParent } from './child.ts';
-import { machineMs } from './clock.ts';
+import { AmqpBroker } from '../../src/broker/connection.ts';
+import { systemClock } from '../../src/clock.ts';
+import type { Config } from '../../src/config-schema.ts';
+import { publisherUser } from '../../src/contracts/names.ts';
+import { quietLog } from '../../test/support/ledger.ts';
+import { serveParent } from '../process/child.ts';
+import { machineMs } from '../measure/clock.ts';
 import { makeFlood } from './jobs.ts';
 import { FLOODER, FLOOD_REPLY_QUEUE } from './names.ts';
 

@@ -1,15 +1,15 @@
 import { createPrivateKey, type KeyObject } from 'node:crypto';
-import { AmqpBroker } from '../src/broker/connection.ts';
-import type { Delivery, OutMessage } from '../src/broker/types.ts';
-import { systemClock } from '../src/clock.ts';
-import type { Config } from '../src/config-schema.ts';
-import { EXCHANGE, nodeQueue, nodeUser, RESULT_KEY } from '../src/contracts/names.ts';
-import { FLUSH_RESULTS_MAX } from '../src/contracts/result.ts';
-import { FleetVoice } from '../src/workers/agent/fleet-voice.ts';
-import { signResults, type UnsignedResult } from '../src/workers/agent/result.ts';
-import { quietLog } from '../test/support/ledger.ts';
-import { serveParent } from './child.ts';
-import { machineMs } from './clock.ts';
+import { AmqpBroker } from '../../src/broker/connection.ts';
+import type { Delivery, OutMessage } from '../../src/broker/types.ts';
+import { systemClock } from '../../src/clock.ts';
+import type { Config } from '../../src/config-schema.ts';
+import { EXCHANGE, nodeQueue, nodeUser, RESULT_KEY } from '../../src/contracts/names.ts';
+import { FLUSH_RESULTS_MAX } from '../../src/contracts/result.ts';
+import { FleetVoice } from '../../src/workers/agent/fleet-voice.ts';
+import { signResults, type UnsignedResult } from '../../src/workers/agent/result.ts';
+import { quietLog } from '../../test/support/ledger.ts';
+import { serveParent } from '../process/child.ts';
+import { machineMs } from '../measure/clock.ts';
 import { MODEL, SLOTS_PER_NODE } from './names.ts';
 import type { BenchNode } from './world.ts';
 

@@ -1,4 +1,4 @@
-import type { Stack } from '../src/stack/stack.ts';
+import type { Stack } from '../../src/stack/stack.ts';
 
 /** Who the processes of a bench belong to. */
 export interface Owner {

@@ -2,11 +2,11 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import type { Owner } from './owner.ts';
-import { connectProfiler, type Profiler } from './profiler.ts';
-import { serveEnvironment, type World } from './world.ts';
+import type { Owner } from '../process/owner.ts';
+import { connectProfiler, type Profiler } from '../measure/profiler.ts';
+import { serveEnvironment, type World } from '../world/world.ts';
 
-const PROGRAM = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url));
+const PROGRAM = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
 const START_MS_MAX = 30_000;
 const STOP_MS_MAX = 40_000;
 

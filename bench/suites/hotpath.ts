@@ -1,30 +1,26 @@
-import { writeFileSync } from 'node:fs';
-import { stackEnvironment } from '../src/stack/environment.ts';
-import { SERVER_NAMES } from '../src/stack/binaries.ts';
-import type { Stack } from '../src/stack/stack.ts';
-import { withStack } from '../src/stack/with-stack.ts';
-import type { Teardown } from '../test/support/servers.ts';
-import { type HotpathOptions, hotpathOptions, type Part } from './arguments.ts';
-import { Child } from './child.ts';
-import type { Members } from './cpu.ts';
-import { disturbances, figuresOf, type Run } from './figures.ts';
-import type { FleetMethods } from './fleet.ts';
-import { connectClient } from './load.ts';
-import { readMachine } from './machine.ts';
-import { ownerOf } from './owner.ts';
-import { byFunction, byOurFunction, readProfiles, timeShares } from './profile.ts';
-import { type Findings, reportLines } from './report.ts';
-import { type Ground, idleRun, latencyRun, saturatedRun } from './runs.ts';
-import { readSettings, readVersions, type Setting, startWitness, weakSettings } from './settings.ts';
-import { alternating } from './statistics.ts';
+import { SERVER_NAMES } from '../../src/stack/binaries.ts';
+import type { Stack } from '../../src/stack/stack.ts';
+import { HOTPATH_USAGE, type HotpathOptions, hotpathOptions, type Part } from '../arguments.ts';
+import type { Members } from '../measure/cpu.ts';
+import { readMachine } from '../measure/machine.ts';
+import { byFunction, byOurFunction, readProfiles, timeShares } from '../measure/profile.ts';
+import { type Ground, idleRun, latencyRun, saturatedRun } from '../measure/runs.ts';
+import { readSettings, readVersions, type Setting, startWitness, weakSettings } from '../measure/settings.ts';
+import { alternating } from '../measure/statistics.ts';
+import { Child } from '../process/child.ts';
+import { crowding, type Findings } from '../report/findings.ts';
 import {
   oneAtATimeSubject,
   relaySubject,
   type Subject,
   type SubjectName,
   tollgateSubject,
-} from './subject.ts';
-import { makeWorld, nodesOf } from './world.ts';
+} from '../subjects/subject.ts';
+import type { FleetMethods } from '../world/fleet.ts';
+import { connectClient } from '../world/load.ts';
+import { makeWorld, nodesOf } from '../world/world.ts';
+import { cpuLines, figuresOf, type Run } from './hotpath-figures.ts';
+import { type Bench, type Suite, tell, withBench } from './suite.ts';
 
 /**
  * How fast do jobs go from the queue to a node, and through their whole life, how long does one take, and what is that
@@ -32,16 +28,36 @@ import { makeWorld, nodesOf } from './world.ts';
  *
  * Load, method and what is left out: bench/README.md.
  */
-export async function hotpath(argv: readonly string[]): Promise<void> {
-  const options = hotpathOptions(argv);
-  const findings = await withStack((stack) => measure(stack, options, argv));
-  if (options.json !== null) {
-    const { runs } = findings;
-    const all = { ...findings, figures: figuresOf(runs), disturbances: disturbances(runs) };
-    writeFileSync(options.json, `${JSON.stringify(all, null, 1)}\n`);
-  }
-  process.stdout.write(`${reportLines(findings).join('\n')}\n`);
-  if (options.profile !== null) process.stdout.write(profileText(options.profile, options.parts));
+export const hotpath: Suite = {
+  asks: 'how fast is the main job, and beside what',
+  usage: HOTPATH_USAGE,
+  run: (argv) => {
+    const options = hotpathOptions(argv);
+    return withBench((bench) => measure(bench, options, argv));
+  },
+};
+
+async function measure(bench: Bench, options: HotpathOptions, argv: readonly string[]): Promise<Findings> {
+  const startedAt = new Date().toISOString();
+  const { ground, subjects, warnings } = await setUp(bench, options);
+  const settings = await warmUp(ground, subjects, sizesOf(options.jobs).warmUp);
+  const runs = await runAll(ground, subjects, options);
+  if (warnings.length > 0)
+    throw new Error(`the daemon warned, so nothing is reported:\n${warnings.slice(0, 5).join('\n')}`);
+  const tollgate = subjects.find(({ name }) => name === 'tollgate');
+  const profile = options.profile === null ? [] : profileLines(options.profile, options.parts);
+  return {
+    suite: 'hotpath',
+    startedAt,
+    command: ['npm run bench -- hotpath', ...argv].join(' '),
+    machine: readMachine(),
+    versions: tollgate ? await readVersions(tollgate.client.world) : {},
+    settings,
+    figures: figuresOf(runs),
+    notes: [...cpuLines(runs), ...profile],
+    disturbances: crowding(runs),
+    runs,
+  };
 }
 
 /** Jobs of one run, from the backlog of a dispatch run. The slow subject gets fewer, so that each run takes seconds. */
@@ -61,41 +77,12 @@ function sizes(many: number, few: number): Readonly<Record<SubjectName, number>>
 const RATES_PER_S = [500, 1_000];
 const IDLE_JOBS = 100;
 
-async function measure(stack: Stack, options: HotpathOptions, argv: readonly string[]): Promise<Findings> {
-  const startedAt = new Date().toISOString();
-  Object.assign(process.env, stackEnvironment(stack.urls));
-  const endings: (() => unknown)[] = [];
-  const t: Teardown = { after: (cleanUp) => endings.push(cleanUp) };
-  try {
-    const { ground, subjects, warnings } = await setUp(t, stack, options);
-    const settings = await warmUp(ground, subjects, sizesOf(options.jobs).warmUp);
-    const runs = await runAll(ground, subjects, options);
-    if (warnings.length > 0)
-      throw new Error(`the daemon warned, so nothing is reported:\n${warnings.slice(0, 5).join('\n')}`);
-    const tollgate = subjects.find(({ name }) => name === 'tollgate');
-    return {
-      suite: 'hotpath',
-      startedAt,
-      command: ['npm run bench -- hotpath', ...argv].join(' '),
-      pairs: options.pairs,
-      machine: readMachine(),
-      versions: tollgate ? await readVersions(tollgate.client.world) : {},
-      settings,
-      runs,
-    };
-  } finally {
-    for (const end of endings.toReversed()) await end();
-  }
-}
-
 async function setUp(
-  t: Teardown,
-  stack: Stack,
+  { t, stack, owner }: Bench,
   options: HotpathOptions,
 ): Promise<{ ground: Ground; subjects: Subject[]; warnings: string[] }> {
-  const owner = ownerOf(stack);
   const warnings: string[] = [];
-  const fleet = new Child<FleetMethods>('fleet.ts', owner);
+  const fleet = new Child<FleetMethods>('world/fleet.ts', owner);
   t.after(() => fleet.stop());
   const clientOf = async (name: string, hasStores: boolean) => {
     const world = await makeWorld(t, name, hasStores);
@@ -196,7 +183,7 @@ async function runAll(ground: Ground, subjects: readonly Subject[], options: Hot
 const FUNCTIONS_SHOWN = 30;
 
 /** Where the daemon's time went, for each kind of saturated run. */
-function profileText(folder: string, parts: readonly Part[]): string {
+function profileLines(folder: string, parts: readonly Part[]): string[] {
   const views = {
     "each function's own time": byFunction,
     'by the innermost function of ours on the stack': byOurFunction,
@@ -210,9 +197,5 @@ function profileText(folder: string, parts: readonly Part[]): string {
         lines.push(`${(share * 100).toFixed(1).padStart(5)} %  ${name}`);
     }
   }
-  return `${lines.join('\n')}\n`;
-}
-
-function tell(line: string): void {
-  process.stderr.write(`${line}\n`);
+  return lines;
 }

@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Child } from './child.ts';
+import type { Child } from '../process/child.ts';
 import { machineMs, within } from './clock.ts';
 import { cpuBetween, type CpuMs, type MachineCpu, type Members, readCpu, readMachineCpu } from './cpu.ts';
-import type { FleetMethods } from './fleet.ts';
-import { makeJobs } from './jobs.ts';
+import type { FleetMethods } from '../world/fleet.ts';
+import { makeJobs } from '../world/jobs.ts';
 import { type Quantiles, quantilesOf } from './statistics.ts';
-import type { Subject, SubjectName } from './subject.ts';
+import type { Subject, SubjectName } from '../subjects/subject.ts';
 
 /** What all runs share. */
 export interface Ground {

@@ -50,12 +50,12 @@ export class Child<M extends Methods<M>> {
   #isStopping = false;
 
   /**
-   * `program`: a file beside this one. A child that ends by itself ends the bench: its figures would be
+   * `program`: a file, from the folder bench/. A child that ends by itself ends the bench: its figures would be
    * worth nothing.
    */
   constructor(program: string, owner: Owner) {
     this.#name = program;
-    const file = fileURLToPath(new URL(program, import.meta.url));
+    const file = fileURLToPath(new URL(`../${program}`, import.meta.url));
     // Its words go to our standard error: standard output is the report's.
     this.#process = spawn(process.execPath, [file], {
       stdio: ['ignore', 2, 2, 'ipc'],

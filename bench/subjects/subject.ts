@@ -1,14 +1,14 @@
-import { jobQueue } from '../src/contracts/names.ts';
-import { until } from '../test/support/until.ts';
-import { Child } from './child.ts';
+import { jobQueue } from '../../src/contracts/names.ts';
+import { until } from '../../test/support/until.ts';
+import { Child } from '../process/child.ts';
 import { startDaemon, type OnWarning } from './daemon.ts';
-import type { FleetMethods } from './fleet.ts';
-import { makeJobs } from './jobs.ts';
-import type { Client } from './load.ts';
-import { MODEL, NODES } from './names.ts';
+import type { FleetMethods } from '../world/fleet.ts';
+import { makeJobs } from '../world/jobs.ts';
+import type { Client } from '../world/load.ts';
+import { MODEL, NODES } from '../world/names.ts';
 import type { OneAtATimeMethods } from './one-at-a-time.ts';
-import type { Owner } from './owner.ts';
-import type { Profiler } from './profiler.ts';
+import type { Owner } from '../process/owner.ts';
+import type { Profiler } from '../measure/profiler.ts';
 import type { RelayMethods } from './relay.ts';
 
 /** Who is measured. */
@@ -42,7 +42,7 @@ export async function relaySubject(
   client: Client,
   owner: Owner,
 ): Promise<Subject> {
-  const child = new Child<RelayMethods>('relay.ts', owner);
+  const child = new Child<RelayMethods>('subjects/relay.ts', owner);
   await child.call('connect', { url: client.world.servers.amqpUrl, isTuned: name === 'tuned relay' });
   return {
     name,
@@ -64,7 +64,7 @@ export async function oneAtATimeSubject(
   owner: Owner,
 ): Promise<Subject> {
   const { name, config } = client.world;
-  const child = new Child<OneAtATimeMethods>('one-at-a-time.ts', owner);
+  const child = new Child<OneAtATimeMethods>('subjects/one-at-a-time.ts', owner);
   await child.call('start', config);
   return {
     name: 'one at a time',

@@ -1,4 +1,4 @@
-import { publisherUser } from '../src/contracts/names.ts';
+import { publisherUser } from '../../src/contracts/names.ts';
 
 /** Who and what there is in every world of a bench. */
 

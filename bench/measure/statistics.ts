@@ -47,9 +47,19 @@ export function quantilesOf(values: readonly number[]): Quantiles {
   };
 }
 
-/** How far the runs of a series lie apart, as a share of their median. */
-export function spread({ median, min, max }: Summary): number {
-  return (max - min) / median;
+/**
+ * How far the middle half of a series lies apart, as a share of its median (quartiles by linear interpolation): one run that went
+ * wrong does not move it.
+ */
+export function quartileSpread(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const at = (share: number): number => {
+    const place = share * (sorted.length - 1);
+    const low = sorted[Math.floor(place)] ?? Number.NaN;
+    const high = sorted[Math.ceil(place)] ?? Number.NaN;
+    return low + (high - low) * (place - Math.floor(place));
+  };
+  return (at(0.75) - at(0.25)) / at(0.5);
 }
 
 /**

@@ -1,15 +1,15 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { Client } from 'pg';
-import { newUuidV7 } from '../src/ids.ts';
-import { Accounts } from '../src/ledger/accounts.ts';
-import { CreditLocksPg } from '../src/ledger/credit-locks.ts';
-import { SettlementsPg } from '../src/ledger/settlements.ts';
-import type { LockRequest, SettleRequest } from '../src/ledger/types.ts';
-import { Models } from '../src/network/models.ts';
-import { Database } from '../src/postgres/database.ts';
-import { migrate } from '../src/postgres/migrate.ts';
-import { databaseOptions, ledgerConfig, quietLog } from '../test/support/ledger.ts';
+import { newUuidV7 } from '../../src/ids.ts';
+import { Accounts } from '../../src/ledger/accounts.ts';
+import { CreditLocksPg } from '../../src/ledger/credit-locks.ts';
+import { SettlementsPg } from '../../src/ledger/settlements.ts';
+import type { LockRequest, SettleRequest } from '../../src/ledger/types.ts';
+import { Models } from '../../src/network/models.ts';
+import { Database } from '../../src/postgres/database.ts';
+import { migrate } from '../../src/postgres/migrate.ts';
+import { databaseOptions, ledgerConfig, quietLog } from '../../test/support/ledger.ts';
 
 /**
  * What does one job cost PostgreSQL and us in `lock_batch` and `settle_batch`, and how many bytes does it leave?
@@ -19,7 +19,7 @@ import { databaseOptions, ledgerConfig, quietLog } from '../test/support/ledger.
  * batches; `backend` and `node` are CPU time, which other work on the machine does not stretch (Linux, local server).
  * The first 20 batches are not counted. Vacuum runs every 10 batches, in place of autovacuum.
  *
- * Usage: TOLLGATE_POSTGRES_ADMIN_URL=… node bench/ledger-statements.ts [batches] [jobs per batch]
+ * Usage: TOLLGATE_POSTGRES_ADMIN_URL=… node bench/suites/ledger-statements.ts [batches] [jobs per batch]
  */
 const batches = Number(process.argv[2] ?? 100);
 const jobsPerBatch = Number(process.argv[3] ?? 256);

@@ -1,21 +1,22 @@
-import { writeFileSync } from 'node:fs';
-import { stackEnvironment } from '../src/stack/environment.ts';
-import { withStack } from '../src/stack/with-stack.ts';
-import type { Teardown } from '../test/support/servers.ts';
-import { until } from '../test/support/until.ts';
-import { type FloodOptions, floodOptions } from './arguments.ts';
-import { Child } from './child.ts';
-import type { FleetMethods } from './fleet.ts';
-import type { Flood, FlooderMethods } from './flooder.ts';
-import { connectClient } from './load.ts';
-import { type Machine, readMachine } from './machine.ts';
-import { FLOODER } from './names.ts';
-import { publisherUser } from '../src/contracts/names.ts';
-import { type Owner, ownerOf } from './owner.ts';
-import { type Ground, latencyRun, saturatedRun } from './runs.ts';
-import { alternating, type Interval, pairedRatios, type Quantiles, ratioInterval } from './statistics.ts';
-import { type Subject, tollgateSubject } from './subject.ts';
-import { addFlooder, amqpUrlAs, makeWorld, nodesOf } from './world.ts';
+import { publisherUser } from '../../src/contracts/names.ts';
+import type { Teardown } from '../../test/support/servers.ts';
+import { until } from '../../test/support/until.ts';
+import { FLOOD_USAGE, type FloodOptions, floodOptions } from '../arguments.ts';
+import { readMachine } from '../measure/machine.ts';
+import { type Ground, latencyRun, saturatedRun } from '../measure/runs.ts';
+import { readSettings, readVersions } from '../measure/settings.ts';
+import { alternating, pairedRatios, type Quantiles, ratioInterval } from '../measure/statistics.ts';
+import { Child } from '../process/child.ts';
+import type { Owner } from '../process/owner.ts';
+import { type Figure, figure, type Findings } from '../report/findings.ts';
+import { columns, plain } from '../report/report.ts';
+import { type Subject, tollgateSubject } from '../subjects/subject.ts';
+import type { FleetMethods } from '../world/fleet.ts';
+import type { Flood, FlooderMethods } from '../world/flooder.ts';
+import { connectClient } from '../world/load.ts';
+import { FLOODER } from '../world/names.ts';
+import { addFlooder, amqpUrlAs, makeWorld, nodesOf } from '../world/world.ts';
+import { type Bench, type Suite, tell, withBench } from './suite.ts';
 
 /**
  * At which shares of the intake rate an account floods; the first is what the others are set against. A control sends as much
@@ -48,40 +49,27 @@ interface FloodRun {
   readonly flood: Flood;
 }
 
-/** All that one call of the suite found. */
-interface FloodFindings {
-  readonly suite: 'flood';
-  readonly startedAt: string;
-  readonly machine: Machine;
-  readonly intakePerSecond: number;
-  readonly refusalsPerSecond: number;
-  readonly seconds: number;
-  readonly runs: readonly FloodRun[];
-}
-
 /**
  * What does an account that floods beyond its limit do to the others? Each pair runs all shares of the intake rate, in every second
  * pair backwards (A B B A); the ratio of the others' latency to that without a flood is formed within the pair.
  */
-export async function flood(argv: readonly string[]): Promise<void> {
-  const options = floodOptions(argv);
-  const findings = await withStack(async (stack) => {
-    Object.assign(process.env, stackEnvironment(stack.urls));
-    const endings: (() => unknown)[] = [];
-    const t: Teardown = { after: (cleanUp) => endings.push(cleanUp) };
-    try {
-      return await measure(t, ownerOf(stack), options);
-    } finally {
-      for (const end of endings.toReversed()) await end();
-    }
-  });
-  if (options.json !== null) writeFileSync(options.json, `${JSON.stringify(findings, null, 1)}\n`);
-  process.stdout.write(`${reportLines(findings).join('\n')}\n`);
-}
+export const flood: Suite = {
+  asks: 'what an account that floods does to the others',
+  usage: FLOOD_USAGE,
+  run: (argv) => {
+    const options = floodOptions(argv);
+    return withBench((bench) => measure(bench, options, argv));
+  },
+};
 
-async function measure(t: Teardown, owner: Owner, options: FloodOptions): Promise<FloodFindings> {
+async function measure(
+  { t, owner }: Bench,
+  options: FloodOptions,
+  argv: readonly string[],
+): Promise<Findings> {
   const startedAt = new Date().toISOString();
   const { ground, subject, flooder } = await setUp(t, owner);
+  const { world } = subject.client;
   await saturatedRun(ground, subject, 'life', 0, SATURATED_JOBS / 4);
   const { perSecond } = await saturatedRun(ground, subject, 'dispatch', 0, SATURATED_JOBS);
   tell(`intake: ${perSecond.toFixed(0)} jobs/s`);
@@ -91,31 +79,33 @@ async function measure(t: Teardown, owner: Owner, options: FloodOptions): Promis
   // The workers stay over all runs: without them the pool pauses, and what is left of a flood waits in its queue.
   await subject.begin();
   const awake = { ...subject, begin: async () => undefined, end: async () => undefined };
+  const { seconds } = options;
   for (let pair = 0; pair < options.pairs; pair++)
     for (const { share, isControl } of alternating(FLOODS, pair))
       runs.push(
-        await floodRun(ground, awake, flooder, {
-          pair,
-          share,
-          isControl,
-          intake: perSecond,
-          seconds: options.seconds,
-        }),
+        await floodRun(ground, awake, flooder, { pair, share, isControl, intake: perSecond, seconds }),
       );
   await subject.end();
   return {
     suite: 'flood',
     startedAt,
+    command: ['npm run bench -- flood', ...argv].join(' '),
     machine: readMachine(),
-    intakePerSecond: perSecond,
-    refusalsPerSecond,
-    seconds: options.seconds,
+    versions: await readVersions(world),
+    settings: await readSettings(world, true),
+    figures: [
+      figure('flood/intake', 'intake', '/s', [perSecond]),
+      figure('flood/refusals', 'refusals of a burst', '/s', [refusalsPerSecond]),
+      ...figuresOf(runs),
+    ],
+    notes: intervalLines(runs, seconds),
+    disturbances: [],
     runs,
   };
 }
 
 async function setUp(t: Teardown, owner: Owner) {
-  const fleet = new Child<FleetMethods>('fleet.ts', owner);
+  const fleet = new Child<FleetMethods>('world/fleet.ts', owner);
   t.after(() => fleet.stop());
   const world = await makeWorld(t, 'tollgate', true);
   await addFlooder(t, world);
@@ -130,7 +120,7 @@ async function setUp(t: Teardown, owner: Owner) {
     environment,
   });
   t.after(() => subject.stop());
-  const flooder = new Child<FlooderMethods>('flooder.ts', owner);
+  const flooder = new Child<FlooderMethods>('world/flooder.ts', owner);
   t.after(() => flooder.stop());
   await flooder.call('connect', {
     url: amqpUrlAs(world, publisherUser(FLOODER)),
@@ -197,49 +187,63 @@ function allAnswered(flooder: Child<FlooderMethods>): Promise<Flood> {
   );
 }
 
-function reportLines({
-  machine,
-  intakePerSecond,
-  refusalsPerSecond,
-  seconds,
-  runs,
-}: FloodFindings): string[] {
-  const of = (share: number, isControl: boolean) =>
-    runs
-      .filter((run) => run.share === share && run.isControl === isControl)
-      .toSorted((a, b) => a.pair - b.pair);
-  const without = of(0, false);
-  const lines = FLOODS.map(({ share, isControl }) => {
-    const own = of(share, isControl);
-    const ratio = (pick: (latency: Quantiles) => number): Interval =>
-      ratioInterval(
-        pairedRatios(
-          own.map((run) => pick(run.latencyMs)),
-          without.map((run) => pick(run.latencyMs)),
-        ),
+/** The others may feel this much of a flood of up to half of what we take in. */
+const SLOWER_MAX = 1.1;
+/** Beside a flood latencies lie further apart than rates. */
+const SPREAD_MAX = 1;
+
+function nameOf({ share, isControl }: (typeof FLOODS)[number]): string {
+  return share === 0 ? 'no flood' : `${isControl ? 'control' : 'flood'} of ${share * 100} %`;
+}
+
+function latenciesOf(
+  runs: readonly FloodRun[],
+  which: (typeof FLOODS)[number],
+  quantile: 'p50' | 'p99',
+): number[] {
+  return runs
+    .filter(({ share, isControl }) => share === which.share && isControl === which.isControl)
+    .toSorted((a, b) => a.pair - b.pair)
+    .map(({ latencyMs }) => latencyMs[quantile]);
+}
+
+function figuresOf(runs: readonly FloodRun[]): Figure[] {
+  const [none] = FLOODS;
+  return FLOODS.flatMap((which) =>
+    (['p50', 'p99'] as const).flatMap((quantile) => {
+      const own = latenciesOf(runs, which, quantile);
+      const name = `others' ${quantile}, ${nameOf(which)}`;
+      const id = `flood/${nameOf(which)}/${quantile}`;
+      const latency = figure(`${id}/ms`, name, 'ms', own, { spreadMax: SPREAD_MAX });
+      if (which.share === 0) return [latency];
+      const target = which.isControl || quantile === 'p99' ? null : { atMost: SLOWER_MAX };
+      const ratios = pairedRatios(own, latenciesOf(runs, none, quantile));
+      return [latency, figure(id, `${name} ÷ no flood`, '×', ratios, { target, spreadMax: SPREAD_MAX })];
+    }),
+  );
+}
+
+/** The ratios once more, with what is known of them: the geometric mean and its 95 % interval. */
+function intervalLines(runs: readonly FloodRun[], seconds: number): string[] {
+  const [none, ...floods] = FLOODS;
+  const rows = floods.map((which) => {
+    const own = runs.filter(({ share, isControl }) => share === which.share && isControl === which.isControl);
+    const intervals = (['p50', 'p99'] as const).map((quantile) => {
+      const { mean, low, high } = ratioInterval(
+        pairedRatios(latenciesOf(runs, which, quantile), latenciesOf(runs, none, quantile)),
       );
-    const median = (pick: (latency: Quantiles) => number): number =>
-      own.map((run) => pick(run.latencyMs)).toSorted((a, b) => a - b)[Math.floor(own.length / 2)] ??
-      Number.NaN;
-    const figures = [(one: Quantiles) => one.p50, (one: Quantiles) => one.p99].map(
-      (pick) => `${median(pick).toFixed(2).padStart(8)} ms  × ${intervalText(ratio(pick))}`,
-    );
+      return `${plain(mean)} [${plain(low)}, ${plain(high)}]`;
+    });
     const refused = own.reduce((sum, run) => sum + run.flood.rateLimited, 0);
-    return `${`${share * 100} %`.padStart(6)}  ${String(own[0]?.floodPerSecond ?? 0).padStart(6)}/s  ${figures.join('  ')}  ${isControl ? 'control' : `${refused} refused`}`;
+    return [
+      nameOf(which),
+      `${own[0]?.floodPerSecond ?? 0}/s`,
+      ...intervals,
+      which.isControl ? '' : String(refused),
+    ];
   });
   return [
-    `flood: ${machine.cores} cores, ${OTHERS_PER_SECOND} jobs/s of 100 other accounts for ${seconds} s a run, ${without.length} pairs`,
-    `intake ${intakePerSecond.toFixed(0)} jobs/s; refusals of a burst ${refusalsPerSecond.toFixed(0)}/s`,
-    '',
-    ' flood     rate       p50 (median, ratio within the pair and its 95 % interval)    p99',
-    ...lines,
+    `${OTHERS_PER_SECOND} jobs/s of 100 other accounts for ${seconds} s a run; ratio to no flood, mean and 95 % interval`,
+    ...columns([['', 'rate', 'p50', 'p99', 'refused'], ...rows]),
   ];
-}
-
-function intervalText({ mean, low, high }: Interval): string {
-  return `${mean.toFixed(2)} [${low.toFixed(2)}, ${high.toFixed(2)}]`;
-}
-
-function tell(line: string): void {
-  process.stderr.write(`${line}\n`);
 }

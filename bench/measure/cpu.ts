@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { familyOf, processOf } from '../src/stack/processes.ts';
+import { familyOf, processOf } from '../../src/stack/processes.ts';
 
 /** Kernel ticks per second in /proc; fixed by the kernel's interface on every architecture that Node 24 runs on. */
 const TICKS_PER_S = 100;

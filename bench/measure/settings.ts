@@ -3,10 +3,10 @@ import { type ChannelModel, connect } from 'amqplib';
 import { Redis } from 'ioredis';
 import { MongoClient } from 'mongodb';
 import { Client } from 'pg';
-import { nodeDeclarations, poolDeclarations } from '../src/broker/topology.ts';
-import { EXCHANGE, jobKey, jobQueue, nodeQueue, RESULT_KEY } from '../src/contracts/names.ts';
-import { MODEL, NODES } from './names.ts';
-import type { World } from './world.ts';
+import { nodeDeclarations, poolDeclarations } from '../../src/broker/topology.ts';
+import { EXCHANGE, jobKey, jobQueue, nodeQueue, RESULT_KEY } from '../../src/contracts/names.ts';
+import { MODEL, NODES } from '../world/names.ts';
+import type { World } from '../world/world.ts';
 
 /** One setting that a figure stands on, as the server itself told it. */
 export interface Setting {
