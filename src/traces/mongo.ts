@@ -4,16 +4,15 @@ import {
   type Collection,
   type Db,
   type Document,
-  MongoBulkWriteError,
   MongoClient,
   type MongoClientOptions,
-  MongoInvalidArgumentError,
   MongoServerError,
 } from 'mongodb';
 import type { Config } from '../config-schema.ts';
 import { StoreError, TollgateError } from '../errors.ts';
 import type { Dependency, Log, Service } from '../ops/types.ts';
 import type { Section, SectionBson } from './documents.ts';
+import { commandsOf } from './insert-commands.ts';
 
 /** What this room needs of `Config['servers']`. */
 export type MongoServers = Pick<Config['servers'], 'mongoUrl' | 'connectTimeoutMs'>;
@@ -58,6 +57,8 @@ export class RejectedDocumentsError extends TollgateError {
  */
 export class MongoConnection implements Service {
   readonly #client: MongoClient;
+  /** Made once: the driver works out a database's options anew for each that it is asked for. */
+  readonly #db: Db;
   readonly #writeMsMax: number;
   readonly #awayAfterFailures: number;
   readonly #reconnectDelayMs: number;
@@ -80,6 +81,8 @@ export class MongoConnection implements Service {
       heartbeatFrequencyMS: Math.max(HEARTBEAT_MS_MIN, spoolDrainMs),
       maxPoolSize: connectionsMax,
     });
+    // int64 as bigint: the only ones we store are amounts of money.
+    this.#db = this.#client.db(undefined, { useBigInt64: true, promoteBuffers: false });
     this.#writeMsMax = writeMsMax;
     this.#awayAfterFailures = awayAfterFailures;
     this.#reconnectDelayMs = spoolDrainMs;
@@ -131,17 +134,25 @@ export class MongoConnection implements Service {
   }
 
   /**
-   * Inserts documents that have an `_id` of their own in one unordered bulk, durable on a majority when it resolves. A document whose `_id` is there already is
-   * success. Throws RejectedDocumentsError, or StoreError when it was not all done within `writeMsMax`: some of it may be.
+   * Inserts documents that have an `_id` of their own, unordered, durable on a majority when it resolves. A document whose `_id` is
+   * there already is success. Throws RejectedDocumentsError, or StoreError when it was not all done within `writeMsMax`: some of it
+   * may be.
+   *
+   * As plain commands, because the driver's bulk measures each document before it writes it: twice the time, a tenth of all that a
+   * job costs us.
    */
   async insert(section: Section, documents: readonly Document[]): Promise<void> {
-    const collection = this.#db.collection(section);
     try {
-      await this.#bounded(collection.insertMany(documents, { ordered: false }));
+      const faults: WriteFault[] = [];
+      for (const { from, command } of commandsOf(section, documents)) {
+        const answer = await this.#bounded(this.#db.command(command));
+        faults.push(...faultsOf(answer, from));
+      }
+      refuseFaulty(section, faults);
     } catch (error) {
       const failure = insertFailure(section, documents.length, error);
       if (failure instanceof StoreError) this.#noteFailure(failure);
-      if (failure !== null) throw failure;
+      throw failure;
     }
     this.#noteSuccess();
   }
@@ -164,11 +175,6 @@ export class MongoConnection implements Service {
     return this.#db.collection<SectionBson[S]>(section);
   }
 
-  get #db(): Db {
-    // int64 as bigint: the only ones we store are amounts of money.
-    return this.#client.db(undefined, { useBigInt64: true, promoteBuffers: false });
-  }
-
   /** The driver's monitors end with a failed connect, so until the first success the attempt is made again and again. */
   async #connect(firstAttemptEnded: () => void): Promise<void> {
     if (this.#stopping.signal.aborted) return firstAttemptEnded();
@@ -186,18 +192,17 @@ export class MongoConnection implements Service {
     }
   }
 
+  /** Whichever ends first: the operation, or `writeMsMax`. What loses the race ends unheard. */
   async #bounded<T>(operation: Promise<T>): Promise<T> {
-    const settled = new AbortController();
-    const tooLate = sleep(this.#writeMsMax, undefined, { signal: settled.signal }).then(() => {
-      throw new StoreError('mongodb', `no answer within ${this.#writeMsMax} ms`);
-    });
+    const late = Promise.withResolvers<never>();
+    const timer = setTimeout(
+      () => late.reject(new StoreError('mongodb', `no answer within ${this.#writeMsMax} ms`)),
+      this.#writeMsMax,
+    );
     try {
-      return await Promise.race([operation, tooLate]);
+      return await Promise.race([operation, late.promise]);
     } finally {
-      // Whichever lost the race ends unheard.
-      operation.catch(() => {});
-      tooLate.catch(() => {});
-      settled.abort();
+      clearTimeout(timer);
     }
   }
 
@@ -258,46 +263,52 @@ export function clientOptions(servers: MongoServers, operationMsMax: number): Mo
   };
 }
 
+/** One document that an insert did not write. */
+interface WriteFault {
+  /** Its place in the list that was given. */
+  readonly index: number;
+  readonly code: number;
+}
+
 /**
- * What a failed bulk means: null where each fault is a duplicate, which is success. The driver's error of a bulk carries the
- * documents, so it never becomes a `cause`.
+ * What an insert's answer says of its documents, the first of which is at `from`. Throws StoreError where they are written, but not
+ * on a majority.
  */
-function insertFailure(
-  section: Section,
-  count: number,
-  error: unknown,
-): StoreError | RejectedDocumentsError | null {
-  if (error instanceof StoreError) return error;
-  if (
-    error instanceof MongoInvalidArgumentError ||
-    error instanceof BSON.BSONError ||
-    error instanceof RangeError
-  ) {
-    // Refused before it was sent: beyond 16 MiB, or a value that BSON cannot hold. Which one it was is not said.
+function faultsOf(answer: Document, from: number): WriteFault[] {
+  if (answer['writeConcernError'] !== undefined) throw new StoreError('mongodb', 'not written on a majority');
+  const faults: unknown = answer['writeErrors'] ?? [];
+  if (!Array.isArray(faults)) throw new StoreError('mongodb', 'an answer without meaning');
+  return faults.map((fault: Document) => ({
+    index: from + Number(fault['index']),
+    code: Number(fault['code']),
+  }));
+}
+
+/** Duplicates are success. Throws StoreError for what passes, otherwise RejectedDocumentsError for what does not. */
+function refuseFaulty(section: Section, faults: readonly WriteFault[]): void {
+  const real = faults.filter(({ code }) => code !== DUPLICATE_KEY);
+  const passing = real.find(({ code }) => PASSING_FAULTS.has(code));
+  if (passing !== undefined) throw new StoreError('mongodb', `write error ${passing.code}`);
+  const [first] = real;
+  if (first === undefined) return;
+  const indexes = real.map(({ index }) => index);
+  throw new RejectedDocumentsError(section, indexes, `code ${first.code}`);
+}
+
+/** What an insert that threw means. The driver's errors may carry documents, so none of them becomes a `cause` of a refusal. */
+function insertFailure(section: Section, count: number, error: unknown): StoreError | RejectedDocumentsError {
+  if (error instanceof StoreError || error instanceof RejectedDocumentsError) return error;
+  if (error instanceof BSON.BSONError || error instanceof RangeError) {
+    // Refused before it was sent: a value that BSON cannot hold. Which one it was is not said.
     const all = Array.from({ length: count }, (_, i) => i);
     return new RejectedDocumentsError(section, all, describe(error));
   }
-  if (!(error instanceof MongoBulkWriteError)) {
-    return new StoreError('mongodb', describe(error), { cause: error });
-  }
-  const concern = error.result.getWriteConcernError();
-  const writeErrors = [error.writeErrors].flat();
-  if (concern !== undefined || writeErrors.length === 0) return new StoreError('mongodb', describe(error));
-  const faults = writeErrors.filter((fault) => fault.code !== DUPLICATE_KEY);
-  const passing = faults.find((fault) => PASSING_FAULTS.has(fault.code));
-  if (passing !== undefined) return new StoreError('mongodb', `write error ${passing.code}`);
-  const [first] = faults;
-  if (first === undefined) return null;
-  const indexes = faults.map((fault) => fault.index);
-  return new RejectedDocumentsError(section, indexes, `code ${first.code}`);
+  return new StoreError('mongodb', describe(error), { cause: error });
 }
 
 /** Class, code and message of what the driver threw; none of its messages quotes a document. */
 function describe(error: unknown): string {
   if (!(error instanceof Error)) return 'unknown fault';
   const code = error instanceof MongoServerError && error.code !== undefined ? ` ${error.code}` : '';
-  // A duplicate's message quotes a key, a validator's may quote more: the code says enough.
-  return error instanceof MongoBulkWriteError
-    ? `${error.name}${code}`
-    : `${error.name}${code}: ${error.message}`;
+  return `${error.name}${code}: ${error.message}`;
 }
