@@ -1,12 +1,15 @@
 import { createHmac, createSecretKey, type KeyObject } from 'node:crypto';
 
-/** The same value with the keys of every object in code-unit order. */
+function isContainer(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
+}
+
+/** The same value with the keys of every object in code-unit order, which is how strings sort by themselves. */
 function sorted(value: unknown): unknown {
-  if (typeof value !== 'object' || value === null) return value;
+  if (!isContainer(value)) return value;
   if (Array.isArray(value)) return value.map(sorted);
   const copy: Record<string, unknown> = {};
-  for (const [key, field] of Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : 1)))
-    copy[key] = sorted(field);
+  for (const key of Object.keys(value).toSorted()) copy[key] = sorted(value[key]);
   return copy;
 }
 

@@ -1,4 +1,5 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
+import { invariant } from '../errors.ts';
 import { uuidBytes } from '../ids.ts';
 import type { FleetMessage } from './fleet.ts';
 import type { ResultMessage } from './result.ts';
@@ -38,24 +39,31 @@ function short(text: string): Buffer {
   return Buffer.concat([Buffer.of(bytes.length), bytes]);
 }
 
-/** The digest of one result, 32 bytes: what settlement stores and what a flush signs. */
+/** Bytes of a SHA-256. */
+const DIGEST_BYTES = 32;
+/** All of a result digest's layout but the node's name. */
+const RESULT_BYTES = RESULT_TAG.length + 16 + 4 + 1 + 8 + 4 + 1 + 4 + 4 + 4 + DIGEST_BYTES;
+
+/** The digest of one result, 32 bytes: what settlement stores and what a flush signs. Written into one buffer, for it is made of every result. */
 export function resultDigest(result: Omit<ResultMessage, 'digest' | 'flush'>): Buffer {
-  const content = createHash('sha256')
-    .update(result.output?.text ?? result.error?.code ?? '')
-    .digest();
-  return createHash('sha256')
-    .update(RESULT_TAG)
-    .update(uuidBytes(result.job))
-    .update(u32(result.attempt))
-    .update(short(result.node))
-    .update(u64(result.session))
-    .update(u32(result.model_version))
-    .update(Buffer.of(result.status === 'completed' ? 1 : 0))
-    .update(u32(result.usage.input_tokens))
-    .update(u32(result.usage.output_tokens))
-    .update(u32(result.timing.total_ms))
-    .update(content)
-    .digest();
+  const { job, attempt, node, session, usage, timing } = result;
+  const content = hash('sha256', result.output?.text ?? result.error?.code ?? '', 'buffer');
+  const nodeBytes = Buffer.byteLength(node);
+  const out = Buffer.allocUnsafe(RESULT_BYTES + nodeBytes);
+  let at = RESULT_TAG.copy(out);
+  at += uuidBytes(job).copy(out, at);
+  at = out.writeUInt32BE(attempt, at);
+  at = out.writeUInt8(nodeBytes, at);
+  at += out.write(node, at);
+  at = out.writeBigUInt64BE(BigInt(session), at);
+  at = out.writeUInt32BE(result.model_version, at);
+  at = out.writeUInt8(result.status === 'completed' ? 1 : 0, at);
+  at = out.writeUInt32BE(usage.input_tokens, at);
+  at = out.writeUInt32BE(usage.output_tokens, at);
+  at = out.writeUInt32BE(timing.total_ms, at);
+  at += content.copy(out, at);
+  invariant(at === out.length, 'the layout of a result digest is fixed');
+  return hash('sha256', out, 'buffer');
 }
 
 /** The bytes a node signs once per flush; `digests` in hex as they travel. */
