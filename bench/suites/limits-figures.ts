@@ -8,6 +8,8 @@ export interface LimitRun {
   readonly name: string;
   readonly pair: number;
   readonly perSecond: number;
+  /** Share of the machine that went to processes which are not ours; null: not known. */
+  readonly foreignShare: number | null;
 }
 
 /** The two runs of a pair that the design compares; they are measured one right after the other. */

@@ -52,22 +52,14 @@ const WARM_UP_MS = 100;
 async function measure(bench: Bench, options: LimitsOptions, argv: readonly string[]): Promise<Findings> {
   const startedAt = new Date().toISOString();
   const found = await setUp(bench);
-  const { world, relay, ground } = found;
+  const { world } = found;
   const settings = await warmUp(found, Math.ceil(options.jobs * WARM_UP_SHARE));
   const runs: LimitRun[] = [];
-  const rounds: { foreignShare: number | null }[] = [];
   for (let pair = 0; pair < options.pairs; pair++) {
     tell(`pair ${pair + 1} of ${options.pairs}`);
-    const meter = startMeter(ground);
-    runs.push(await diskRun(bench, pair));
-    const relayed = await saturatedRun(ground, relay, 'dispatch', pair, options.jobs);
-    runs.push({ id: 'relay', name: 'bare AMQP relay', pair, perSecond: relayed.perSecond });
-    for (const load of [...found.loads, ...alternating(found.compared, pair)]) {
-      const perSecond = await rateOf(load, options.windowMs);
-      runs.push({ id: load.id, name: load.name, pair, perSecond });
-      tell(`  ${load.name}: ${perSecond.toFixed(0)}/s`);
-    }
-    rounds.push(meter());
+    runs.push(await diskRun(bench, pair), await relayRun(found, pair, options.jobs));
+    for (const load of [...found.loads, ...alternating(found.compared, pair)])
+      runs.push(await loadRun(found, load, pair, options.windowMs));
   }
   return {
     suite: 'limits',
@@ -78,9 +70,24 @@ async function measure(bench: Bench, options: LimitsOptions, argv: readonly stri
     settings,
     figures: limitFigures(runs),
     notes: ['each alone, the others idle; a batch of 1 is one thing per call or commit'],
-    disturbances: crowding(rounds),
+    disturbances: crowding(runs),
     runs,
   };
+}
+
+async function relayRun({ ground, relay }: Limits, pair: number, jobs: number): Promise<LimitRun> {
+  const { perSecond, foreignShare } = await saturatedRun(ground, relay, 'dispatch', pair, jobs);
+  tell(`  bare AMQP relay: ${perSecond.toFixed(0)}/s`);
+  return { id: 'relay', name: 'bare AMQP relay', pair, perSecond, foreignShare };
+}
+
+async function loadRun({ ground }: Limits, load: Load, pair: number, windowMs: number): Promise<LimitRun> {
+  const { id, name } = load;
+  const meter = startMeter(ground);
+  const perSecond = await rateOf(load, windowMs);
+  const { foreignShare } = meter();
+  tell(`  ${name}: ${perSecond.toFixed(0)}/s`);
+  return { id, name, pair, perSecond, foreignShare };
 }
 
 async function diskRun({ stack, owner }: Bench, pair: number): Promise<LimitRun> {
@@ -88,7 +95,8 @@ async function diskRun({ stack, owner }: Bench, pair: number): Promise<LimitRun>
   // The folder of our own PostgreSQL is on the same disk as its log.
   const { perSecond, by } = await flushRate(isOurs ? stack.folder : tmpdir(), owner);
   tell(`  flushes of the disk: ${perSecond.toFixed(0)}/s`);
-  return { id: 'flush', name: `fdatasync of one page, ${by}`, pair, perSecond };
+  // PostgreSQL's tool is none of the processes that count as ours.
+  return { id: 'flush', name: `fdatasync of one page, ${by}`, pair, perSecond, foreignShare: null };
 }
 
 async function setUp({ t, stack, owner }: Bench): Promise<Limits> {

@@ -73,7 +73,7 @@ await t.test('chunks keep the order and lose nothing', async (t) => {
 });
 
 function run(id: string, pair: number, perSecond: number): LimitRun {
-  return { id, name: `${id} by name`, pair, perSecond };
+  return { id, name: `${id} by name`, pair, perSecond, foreignShare: 0 };
 }
 
 await t.test('the ratio that the design asks for is formed within the pair', async (t) => {
