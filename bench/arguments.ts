@@ -1,4 +1,4 @@
-import { parseArgs } from 'node:util';
+import { parseArgs, type ParseArgsOptionsConfig } from 'node:util';
 
 /** A wrong command line; `main.ts` prints the message and exits with status 2. */
 export class UsageError extends Error {
@@ -38,7 +38,7 @@ const QUICK = { pairs: 1, jobs: 8_000, latencyS: 4 };
 
 /** Reads the options of the suite. Throws UsageError. */
 export function hotpathOptions(argv: readonly string[]): HotpathOptions {
-  const { values } = parsed(argv);
+  const values = parsed(argv);
   const base = values.quick ? QUICK : DEFAULT;
   return {
     json: values.json ?? null,
@@ -67,7 +67,7 @@ export const FLOOD_USAGE = `usage: npm run bench -- flood [options]
 
 /** Reads the options of the suite. Throws UsageError. */
 export function floodOptions(argv: readonly string[]): FloodOptions {
-  const { values } = parsed(argv);
+  const values = parsed(argv);
   return {
     json: values.json ?? null,
     pairs: integer('--pairs', values.pairs, 2, 50) ?? DEFAULT.pairs,
@@ -76,26 +76,28 @@ export function floodOptions(argv: readonly string[]): FloodOptions {
 }
 
 function parsed(argv: readonly string[]) {
+  return parsedAs(argv, {
+    json: { type: 'string' },
+    pairs: { type: 'string' },
+    jobs: { type: 'string' },
+    quick: { type: 'boolean' },
+    only: { type: 'string' },
+    seconds: { type: 'string' },
+    profile: { type: 'string' },
+  });
+}
+
+/** The values of a suite's own options. Throws UsageError for anything else. */
+export function parsedAs<const T extends ParseArgsOptionsConfig>(argv: readonly string[], options: T) {
   try {
-    return parseArgs({
-      args: [...argv],
-      allowPositionals: false,
-      options: {
-        json: { type: 'string' },
-        pairs: { type: 'string' },
-        jobs: { type: 'string' },
-        quick: { type: 'boolean' },
-        only: { type: 'string' },
-        seconds: { type: 'string' },
-        profile: { type: 'string' },
-      },
-    });
+    return parseArgs({ args: [...argv], allowPositionals: false, options }).values;
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error), { cause: error });
   }
 }
 
-function integer(name: string, text: string | undefined, min: number, max: number): number | null {
+/** The whole number from `min` to `max` that `text` is, null where there is none. Throws UsageError, with the option's name. */
+export function integer(name: string, text: string | undefined, min: number, max: number): number | null {
   if (text === undefined) return null;
   const value = Number(text);
   if (!/^\d+$/.test(text) || value < min || value > max)

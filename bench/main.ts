@@ -3,10 +3,12 @@ import { UsageError } from './arguments.ts';
 import { reportLines } from './report/report.ts';
 import { flood } from './suites/flood.ts';
 import { hotpath } from './suites/hotpath.ts';
+import { limits } from './suites/limits.ts';
+import { peers } from './suites/peers.ts';
 import type { Suite } from './suites/suite.ts';
 
 /** Suites by name. */
-const SUITES: Readonly<Record<string, Suite>> = { hotpath, flood };
+const SUITES: Readonly<Record<string, Suite>> = { hotpath, limits, peers, flood };
 
 /** Exit statuses: a wrong command line; runs that were disturbed, so that no figure was shown. */
 const STATUS = { usage: 2, disturbed: 3 } as const;

@@ -52,6 +52,11 @@ const RUN_MS_MAX = 180_000;
 /** The broker writes a backlog to its segments in the background; what is measured begins after that. */
 const SETTLE_MS = 400;
 
+/** Resolves when the servers had time for what a backlog left them to do. */
+export function settled(): Promise<void> {
+  return sleep(SETTLE_MS);
+}
+
 /**
  * Works off a backlog of `jobs`. The clock runs from the moment the subject is told to begin until the last dispatch is in the
  * hands of its node's consumer (`dispatch`), or the last reply in those of the client (`life`).
@@ -70,7 +75,7 @@ export async function saturatedRun(
   await fleet.call('expect', { world, jobs, answers: kind === 'life' ? 'at once' : 'later' });
   client.expectReplies(jobs);
   const arrived = fleet.call('arrived', world);
-  await sleep(SETTLE_MS);
+  await settled();
   await subject.profiler?.start();
   const meter = startMeter(ground);
   const startMs = machineMs();
@@ -106,7 +111,7 @@ export async function latencyRun(
   await fleet.call('expect', { world, jobs: messages.length, answers: 'later' });
   client.expectReplies(messages.length);
   await subject.begin();
-  await sleep(SETTLE_MS);
+  await settled();
   const meter = startMeter(ground);
   const departures = await client.publishPaced(messages, perSecond);
   await within(fleet.call('arrived', world), RUN_MS_MAX, `the last dispatch of ${subject.name}`);
@@ -139,7 +144,7 @@ export async function idleRun(
   const { client } = subject;
   const world = client.world.name;
   await subject.begin();
-  await sleep(SETTLE_MS);
+  await settled();
   const meter = startMeter(ground);
   const latenciesMs: number[] = [];
   for (const message of makeJobs(jobs)) {
@@ -176,7 +181,7 @@ async function answerHeld({ fleet }: Ground, { name, client, holdsJobs }: Subjec
 }
 
 /** Reads the processes' CPU now; the function it returns tells what was used since. */
-function startMeter({
+export function startMeter({
   processes,
   hasAllServers,
   cores,

@@ -22,6 +22,14 @@ export function weakSettings(settings: readonly Setting[]): Setting[] {
   return settings.filter(({ value, needed }) => value !== needed);
 }
 
+/** Throws where one is weaker than what the report would claim: then there is no report. */
+export function demandStrong(settings: readonly Setting[]): void {
+  const weak = weakSettings(settings).map(
+    ({ name, value, needed }) => `${name} is ${value} and has to be ${needed}`,
+  );
+  if (weak.length > 0) throw new Error(`weaker than the report would claim:\n${weak.join('\n')}`);
+}
+
 /** Versions as the servers tell them. */
 export async function readVersions(world: World): Promise<Record<Setting['server'], string>> {
   const { servers } = world;

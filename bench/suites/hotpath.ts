@@ -1,11 +1,9 @@
-import { SERVER_NAMES } from '../../src/stack/binaries.ts';
-import type { Stack } from '../../src/stack/stack.ts';
 import { HOTPATH_USAGE, type HotpathOptions, hotpathOptions, type Part } from '../arguments.ts';
-import type { Members } from '../measure/cpu.ts';
+import { groundOf } from '../measure/ground.ts';
 import { readMachine } from '../measure/machine.ts';
 import { byFunction, byOurFunction, readProfiles, timeShares } from '../measure/profile.ts';
 import { type Ground, idleRun, latencyRun, saturatedRun } from '../measure/runs.ts';
-import { readSettings, readVersions, type Setting, startWitness, weakSettings } from '../measure/settings.ts';
+import { demandStrong, readSettings, readVersions, type Setting, startWitness } from '../measure/settings.ts';
 import { alternating } from '../measure/statistics.ts';
 import { Child } from '../process/child.ts';
 import { crowding, type Findings } from '../report/findings.ts';
@@ -103,28 +101,7 @@ async function setUp(
   const tollgate = await tollgateSubject(client, fleet, { owner, profile: options.profile, onWarning });
   t.after(() => tollgate.stop());
   const subjects = [...relays, tollgate, naive];
-  const own = SERVER_NAMES.filter((name) => isOwn(stack, name));
-  const processes: Record<string, Members> = {
-    ...Object.fromEntries(subjects.map(({ name, pid }) => [name, { pid }])),
-    fleet: { pid: fleet.pid },
-    client: { pid: process.pid },
-    ...Object.fromEntries(own.map((name) => [name, { folder: `${stack.folder}/${name}` }])),
-  };
-  const { cores } = readMachine();
-  return {
-    ground: { fleet, processes, hasAllServers: own.length === SERVER_NAMES.length, cores },
-    subjects,
-    warnings,
-  };
-}
-
-function isOwn(stack: Stack, name: (typeof SERVER_NAMES)[number]): boolean {
-  try {
-    stack.server(name);
-    return true;
-  } catch {
-    return false;
-  }
+  return { ground: groundOf(stack, fleet, subjects), subjects, warnings };
 }
 
 /** One full life run of each, watched: compilers and caches are warm, and what the figures stand on has been seen. */
@@ -142,10 +119,7 @@ async function warmUp(
     await saturatedRun(ground, subject, 'life', 0, jobs[subject.name]);
     settings.push(...(await witness.read()), ...(await readSettings(world, hasStores)));
   }
-  const weak = weakSettings(settings).map(
-    ({ name, value, needed }) => `${name} is ${value} and has to be ${needed}`,
-  );
-  if (weak.length > 0) throw new Error(`weaker than the report would claim:\n${weak.join('\n')}`);
+  demandStrong(settings);
   return settings;
 }
 

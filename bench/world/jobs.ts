@@ -24,8 +24,33 @@ export function makeFlood(count: number): OutMessage[] {
   return Array.from({ length: count }, () => ({ ...jobMessage(FLOODER), replyTo: FLOOD_REPLY_QUEUE }));
 }
 
+/** A job and its bytes. */
+export interface MadeJob {
+  readonly job: JobMessage;
+  readonly body: Buffer;
+}
+
+/** The same jobs without an envelope, for who gets them by another way than the broker. */
+export function makeJobMessages(count: number): MadeJob[] {
+  return Array.from({ length: count }, (_, i) => madeJob(ACCOUNTS[i % ACCOUNTS.length] ?? ''));
+}
+
 function jobMessage(account: string): OutMessage {
-  const job: JobMessage = {
+  const { job, body } = madeJob(account);
+  return {
+    exchange: EXCHANGE.jobs,
+    routingKey: jobKey(job.model, job.priority),
+    body,
+    messageId: job.id,
+    correlationId: job.id,
+    replyTo: REPLY_QUEUE,
+    expirationMs: WAIT_MS,
+    mandatory: true,
+  };
+}
+
+function madeJob(account: string): MadeJob {
+  const empty: JobMessage = {
     v: 1,
     id: newUuidV7(),
     account,
@@ -44,17 +69,8 @@ function jobMessage(account: string): OutMessage {
     priority: 'interactive',
     stream: false,
   };
-  const room = BODY_BYTES - Buffer.byteLength(JSON.stringify(job));
+  const room = BODY_BYTES - Buffer.byteLength(JSON.stringify(empty));
   const content = FILLER.slice(0, room);
-  const body = JSON.stringify({ ...job, input: { messages: [{ role: 'user', content }] } });
-  return {
-    exchange: EXCHANGE.jobs,
-    routingKey: jobKey(job.model, job.priority),
-    body: Buffer.from(body),
-    messageId: job.id,
-    correlationId: job.id,
-    replyTo: REPLY_QUEUE,
-    expirationMs: WAIT_MS,
-    mandatory: true,
-  };
+  const job = { ...empty, input: { messages: [{ role: 'user', content }] } };
+  return { job, body: Buffer.from(JSON.stringify(job)) };
 }
