@@ -33,8 +33,8 @@ export const HOTPATH_USAGE = `usage: npm run bench -- hotpath [options]
   --only PARTS    some of ${PARTS.join(', ')}, with commas between
   --profile DIR   write CPU profiles of the daemon there and show where its time goes`;
 
-const DEFAULT = { pairs: 5, jobs: 20_000, latencyS: 6 };
-const QUICK = { pairs: 1, jobs: 8_000, latencyS: 4 };
+const DEFAULT = { pairs: 5, jobs: 20_000, latencyS: 5 };
+const QUICK = { pairs: 1, jobs: 8_000, latencyS: 3 };
 
 /** Reads the options of the suite. Throws UsageError. */
 export function hotpathOptions(argv: readonly string[]): HotpathOptions {
@@ -59,6 +59,8 @@ export interface FloodOptions {
   readonly seconds: number;
 }
 
+const FLOOD_S = 6;
+
 export const FLOOD_USAGE = `usage: npm run bench -- flood [options]
 
   --json FILE     write raw runs and machine as JSON
@@ -71,7 +73,7 @@ export function floodOptions(argv: readonly string[]): FloodOptions {
   return {
     json: values.json ?? null,
     pairs: integer('--pairs', values.pairs, 2, 50) ?? DEFAULT.pairs,
-    seconds: integer('--seconds', values.seconds, 1, 120) ?? DEFAULT.latencyS,
+    seconds: integer('--seconds', values.seconds, 1, 120) ?? FLOOD_S,
   };
 }
 

@@ -74,7 +74,7 @@ function sizes(many: number, few: number): Readonly<Record<SubjectName, number>>
   return { relay: fast, 'tuned relay': fast, tollgate: fast, 'one at a time': slow };
 }
 
-const RATES_PER_S = [500, 1_000];
+const RATES_PER_S = [100, 500, 1_000, 2_000];
 const IDLE_JOBS = 100;
 
 async function setUp(

@@ -8,7 +8,7 @@ await t.test('without options all parts run in five pairs', async (t) => {
     json: null,
     pairs: 5,
     jobs: 20_000,
-    latencyS: 6,
+    latencyS: 5,
     parts: PARTS,
     profile: null,
   });
