@@ -22,6 +22,12 @@ export interface HotpathOptions {
   readonly parts: readonly Part[];
   /** Folder for CPU profiles of the daemon, one per saturated run; null: none. */
   readonly profile: string | null;
+  /** A recorded load to be replayed in place of all this; null: none. */
+  readonly trace: string | null;
+  /** How many times as fast as it was recorded; null: so that it lasts two minutes at most. */
+  readonly speed: number | null;
+  /** The first so many of its requests. */
+  readonly traceJobsMax: number;
 }
 
 export const HOTPATH_USAGE = `usage: npm run bench -- hotpath [options]
@@ -31,22 +37,37 @@ export const HOTPATH_USAGE = `usage: npm run bench -- hotpath [options]
   --jobs N        backlog of a saturated dispatch run, 200 to 200000 (default 20000)
   --quick         one pair, small backlogs: at most 2 minutes, too few runs for a range
   --only PARTS    some of ${PARTS.join(', ')}, with commas between
-  --profile DIR   write CPU profiles of the daemon there and show where its time goes`;
+  --profile DIR   write CPU profiles of the daemon there and show where its time goes
 
-const DEFAULT = { pairs: 5, jobs: 20_000, latencyS: 5 };
+  --trace FILE    instead of all this replay a recorded load (CSV TIMESTAMP,ContextTokens,GeneratedTokens), open loop
+  --speed N       so many times as fast as recorded, 1 to 1000000 (default: so that it lasts two minutes at most);
+                  with --jobs only the first so many requests`;
+
+/** Most requests of one replay: all of them are made before the clock starts. */
+export const TRACE_JOBS_MAX = 100_000;
+
+const DEFAULT = { pairs: 5, jobs: 20_000, latencyS: 4 };
 const QUICK = { pairs: 1, jobs: 8_000, latencyS: 3 };
+
+const HOTPATH_OPTIONS = ['json', 'pairs', 'jobs', 'quick', 'only', 'profile', 'trace', 'speed'];
 
 /** Reads the options of the suite. Throws UsageError. */
 export function hotpathOptions(argv: readonly string[]): HotpathOptions {
-  const { values } = parsed(argv);
+  const { values } = parsed(argv, HOTPATH_OPTIONS);
   const base = values.quick ? QUICK : DEFAULT;
+  const jobs = integer('--jobs', values.jobs, 200, 200_000);
+  const speed = integer('--speed', values.speed, 1, 1_000_000);
+  if (speed !== null && values.trace === undefined) throw new UsageError('--speed is of --trace');
   return {
     json: values.json ?? null,
     pairs: integer('--pairs', values.pairs, 1, 50) ?? base.pairs,
-    jobs: integer('--jobs', values.jobs, 200, 200_000) ?? base.jobs,
+    jobs: jobs ?? base.jobs,
     latencyS: base.latencyS,
     parts: values.only === undefined ? PARTS : partsOf(values.only),
     profile: values.profile ?? null,
+    trace: values.trace ?? null,
+    speed,
+    traceJobsMax: Math.min(jobs ?? TRACE_JOBS_MAX, TRACE_JOBS_MAX),
   };
 }
 
@@ -69,7 +90,7 @@ export const FLOOD_USAGE = `usage: npm run bench -- flood [options]
 
 /** Reads the options of the suite. Throws UsageError. */
 export function floodOptions(argv: readonly string[]): FloodOptions {
-  const { values } = parsed(argv);
+  const { values } = parsed(argv, ['json', 'pairs', 'seconds']);
   return {
     json: values.json ?? null,
     pairs: integer('--pairs', values.pairs, 2, 50) ?? DEFAULT.pairs,
@@ -77,7 +98,15 @@ export function floodOptions(argv: readonly string[]): FloodOptions {
   };
 }
 
-function parsed(argv: readonly string[]) {
+/** Reads options of the suites, each a text or a switch; `allowed` are those of one of them. Throws UsageError. */
+export function parsed(argv: readonly string[], allowed?: readonly string[]) {
+  const all = parsedAll(argv);
+  const foreign = Object.keys(all.values).find((name) => allowed !== undefined && !allowed.includes(name));
+  if (foreign !== undefined) throw new UsageError(`--${foreign} is not an option of this suite`);
+  return all;
+}
+
+function parsedAll(argv: readonly string[]) {
   try {
     return parseArgs({
       args: [...argv],
@@ -89,6 +118,10 @@ function parsed(argv: readonly string[]) {
         quick: { type: 'boolean' },
         only: { type: 'string' },
         seconds: { type: 'string' },
+        minutes: { type: 'string' },
+        rows: { type: 'string' },
+        trace: { type: 'string' },
+        speed: { type: 'string' },
         profile: { type: 'string' },
       },
     });
@@ -97,7 +130,8 @@ function parsed(argv: readonly string[]) {
   }
 }
 
-function integer(name: string, text: string | undefined, min: number, max: number): number | null {
+/** A whole number within bounds, or null where it was not given. Throws UsageError. */
+export function integer(name: string, text: string | undefined, min: number, max: number): number | null {
   if (text === undefined) return null;
   const value = Number(text);
   if (!/^\d+$/.test(text) || value < min || value > max)

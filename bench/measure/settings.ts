@@ -149,6 +149,25 @@ export async function startWitness(world: World, hasStores: boolean): Promise<Wi
   };
 }
 
+/**
+ * Looks on during a warm-up: `run` must bring jobs through their whole life. Returns what was seen and what the servers say of
+ * themselves. Throws where one is weaker than the reports claim.
+ */
+export async function watched(
+  world: World,
+  hasStores: boolean,
+  run: () => Promise<unknown>,
+): Promise<Setting[]> {
+  const witness = await startWitness(world, hasStores);
+  await run();
+  const settings = [...(await witness.read()), ...(await readSettings(world, hasStores))];
+  const weak = weakSettings(settings).map(
+    ({ name, value, needed }) => `${name} is ${value} and has to be ${needed}`,
+  );
+  if (weak.length > 0) throw new Error(`weaker than the report would claim:\n${weak.join('\n')}`);
+  return settings;
+}
+
 async function persistence(world: string, model: ChannelModel): Promise<Setting[]> {
   const channel = await model.createChannel();
   const modes = new Map<string, Set<unknown>>();

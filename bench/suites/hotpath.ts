@@ -1,11 +1,9 @@
-import { SERVER_NAMES } from '../../src/stack/binaries.ts';
-import type { Stack } from '../../src/stack/stack.ts';
 import { HOTPATH_USAGE, type HotpathOptions, hotpathOptions, type Part } from '../arguments.ts';
 import type { Members } from '../measure/cpu.ts';
 import { readMachine } from '../measure/machine.ts';
 import { byFunction, byOurFunction, readProfiles, timeShares } from '../measure/profile.ts';
 import { type Ground, idleRun, latencyRun, saturatedRun } from '../measure/runs.ts';
-import { readSettings, readVersions, type Setting, startWitness, weakSettings } from '../measure/settings.ts';
+import { readVersions, type Setting, watched } from '../measure/settings.ts';
 import { alternating } from '../measure/statistics.ts';
 import { Child } from '../process/child.ts';
 import { crowding, type Findings } from '../report/findings.ts';
@@ -20,7 +18,9 @@ import type { FleetMethods } from '../world/fleet.ts';
 import { connectClient } from '../world/load.ts';
 import { makeWorld, nodesOf } from '../world/world.ts';
 import { cpuLines, figuresOf, type Run } from './hotpath-figures.ts';
+import { hasAllServers, serverProcesses } from './place.ts';
 import { type Bench, type Suite, tell, withBench } from './suite.ts';
+import { measureReplay, readReplay } from './trace-replay.ts';
 
 /**
  * How fast do jobs go from the queue to a node, and through their whole life, how long does one take, and what is that
@@ -31,9 +31,13 @@ import { type Bench, type Suite, tell, withBench } from './suite.ts';
 export const hotpath: Suite = {
   asks: 'how fast is the main job, and beside what',
   usage: HOTPATH_USAGE,
-  run: (argv) => {
+  run: async (argv) => {
     const options = hotpathOptions(argv);
-    return withBench((bench) => measure(bench, options, argv));
+    const { trace, speed, traceJobsMax } = options;
+    if (trace === null) return withBench((bench) => measure(bench, options, argv));
+    // A wrong file is told before any server starts.
+    const replay = await readReplay(trace, speed, traceJobsMax);
+    return withBench((bench) => measureReplay(bench, replay, argv));
   },
 };
 
@@ -103,28 +107,18 @@ async function setUp(
   const tollgate = await tollgateSubject(client, fleet, { owner, profile: options.profile, onWarning });
   t.after(() => tollgate.stop());
   const subjects = [...relays, tollgate, naive];
-  const own = SERVER_NAMES.filter((name) => isOwn(stack, name));
   const processes: Record<string, Members> = {
     ...Object.fromEntries(subjects.map(({ name, pid }) => [name, { pid }])),
     fleet: { pid: fleet.pid },
     client: { pid: process.pid },
-    ...Object.fromEntries(own.map((name) => [name, { folder: `${stack.folder}/${name}` }])),
+    ...serverProcesses(stack),
   };
   const { cores } = readMachine();
   return {
-    ground: { fleet, processes, hasAllServers: own.length === SERVER_NAMES.length, cores },
+    ground: { fleet, processes, hasAllServers: hasAllServers(stack), cores },
     subjects,
     warnings,
   };
-}
-
-function isOwn(stack: Stack, name: (typeof SERVER_NAMES)[number]): boolean {
-  try {
-    stack.server(name);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /** One full life run of each, watched: compilers and caches are warm, and what the figures stand on has been seen. */
@@ -138,14 +132,9 @@ async function warmUp(
     tell(`warm-up: ${subject.name}`);
     const { world } = subject.client;
     const hasStores = world.servers.postgresAdminUrl !== '';
-    const witness = await startWitness(world, hasStores);
-    await saturatedRun(ground, subject, 'life', 0, jobs[subject.name]);
-    settings.push(...(await witness.read()), ...(await readSettings(world, hasStores)));
+    const run = () => saturatedRun(ground, subject, 'life', 0, jobs[subject.name]);
+    settings.push(...(await watched(world, hasStores, run)));
   }
-  const weak = weakSettings(settings).map(
-    ({ name, value, needed }) => `${name} is ${value} and has to be ${needed}`,
-  );
-  if (weak.length > 0) throw new Error(`weaker than the report would claim:\n${weak.join('\n')}`);
   return settings;
 }
 
