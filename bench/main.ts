@@ -1,12 +1,16 @@
 import { writeFileSync } from 'node:fs';
 import { UsageError } from './arguments.ts';
 import { reportLines } from './report/report.ts';
+import { conditions } from './suites/conditions.ts';
 import { flood } from './suites/flood.ts';
+import { growth } from './suites/growth.ts';
 import { hotpath } from './suites/hotpath.ts';
+import { memory } from './suites/memory.ts';
+import { rows } from './suites/rows.ts';
 import type { Suite } from './suites/suite.ts';
 
 /** Suites by name. */
-const SUITES: Readonly<Record<string, Suite>> = { hotpath, flood };
+const SUITES: Readonly<Record<string, Suite>> = { hotpath, conditions, rows, memory, growth, flood };
 
 /** Exit statuses: a wrong command line; runs that were disturbed, so that no figure was shown. */
 const STATUS = { usage: 2, disturbed: 3 } as const;
