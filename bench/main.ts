@@ -1,4 +1,5 @@
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { UsageError } from './arguments.ts';
 import { reportLines } from './report/report.ts';
 import { conditions } from './suites/conditions.ts';
@@ -29,8 +30,10 @@ function jsonFile(argv: readonly string[]): string | null {
 }
 
 async function run(suite: Suite, argv: readonly string[]): Promise<void> {
-  const findings = await suite.run(argv);
   const file = jsonFile(argv);
+  // Before the work: a folder that cannot be made is told at once.
+  if (file !== null) mkdirSync(dirname(file), { recursive: true });
+  const findings = await suite.run(argv);
   if (file !== null) writeFileSync(file, `${JSON.stringify(findings, null, 1)}\n`);
   process.stdout.write(`${reportLines(findings).join('\n')}\n`);
   if (findings.disturbances.length > 0) process.exitCode = STATUS.disturbed;

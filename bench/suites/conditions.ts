@@ -66,8 +66,7 @@ async function measure(bench: Bench, options: ConditionsOptions, argv: readonly 
     notes.push(...(condition.notes ?? []));
   }
   notes.push(...profileLines(options));
-  const subject = await circumstances.usual();
-  return findingsOf(place, { suite: 'conditions', startedAt, figures, notes, argv, subject, runs });
+  return findingsOf(place, { suite: 'conditions', startedAt, figures, notes, argv, runs });
 }
 
 async function pairsOf(condition: ConditionName, sides: Condition, pairs: number): Promise<ConditionRun[]> {

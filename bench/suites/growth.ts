@@ -125,7 +125,6 @@ async function measure(bench: Bench, options: GrowthOptions, argv: readonly stri
     suite: 'growth',
     startedAt,
     argv,
-    subject: usual,
     runs,
     figures: growthFigures(runs),
     notes: ['CPU until the last dispatch; bytes of the whole life, indexes and dead row versions included'],

@@ -48,7 +48,6 @@ async function measure(bench: Bench, minutes: number, argv: readonly string[]): 
     suite: 'memory',
     startedAt,
     argv,
-    subject,
     figures: memoryFigures(run.samples),
     notes: memoryLines(run.samples),
     runs: [run],

@@ -12,7 +12,7 @@ import { type TollgateSubject, tollgateSubject } from '../subjects/subject.ts';
 import type { FleetMethods } from '../world/fleet.ts';
 import { connectClient } from '../world/load.ts';
 import { USUAL_PLAN, type WorldPlan } from '../world/plan.ts';
-import { makeWorld, nodesOf } from '../world/world.ts';
+import { makeWorld, nodesOf, type World } from '../world/world.ts';
 import { type Bench, tell } from './suite.ts';
 
 /** Where a suite measures Tollgate alone, in one world or in several at once: the servers, the fleet, and what they told. */
@@ -24,6 +24,8 @@ export interface Place {
   /** What daemons said with level `warn` or above: then nothing is reported. */
   readonly warnings: string[];
   readonly processes: Record<string, Members>;
+  /** In the order in which they were made. */
+  readonly worlds: World[];
 }
 
 /** The servers that were started for this bench, as `readCpu` names them. */
@@ -48,7 +50,7 @@ export function makePlace(bench: Bench): Place {
   };
   const { cores } = readMachine();
   const ground: Ground = { fleet, processes, hasAllServers: hasAllServers(stack), cores };
-  return { bench, ground, settings: [], warnings: [], processes };
+  return { bench, ground, settings: [], warnings: [], processes, worlds: [] };
 }
 
 /** Of the warm-up: enough that compilers and caches are warm. */
@@ -68,9 +70,10 @@ export async function addTollgate(
   name: string,
   { plan = USUAL_PLAN, coordinators = 1, profile = null }: TollgateOptions = {},
 ): Promise<TollgateSubject> {
-  const { bench, ground, warnings, processes, settings } = place;
+  const { bench, ground, warnings, processes, settings, worlds } = place;
   tell(`world ${name}: making and warming up`);
   const world = await makeWorld(bench.t, name, true, plan);
+  worlds.push(world);
   await ground.fleet.call('start', { world: name, nodes: nodesOf(world), config: world.config });
   const client = await connectClient(bench.t, world);
   const subject = await tollgateSubject(client, ground.fleet, {
@@ -96,14 +99,14 @@ export function daemonName({ client }: TollgateSubject, n: number): string {
 
 /** What every such suite reports in the same way. Throws where a daemon warned: a batch handed back makes a run worthless. */
 export async function findingsOf(
-  { settings, warnings }: Place,
+  { settings, warnings, worlds }: Place,
   of: Pick<Findings, 'suite' | 'startedAt' | 'figures' | 'notes'> & {
     readonly argv: readonly string[];
-    readonly subject: TollgateSubject;
     readonly runs: readonly { readonly foreignShare: number | null }[];
   },
 ): Promise<Findings> {
-  const { suite, startedAt, figures, notes, argv, subject, runs } = of;
+  const { suite, startedAt, figures, notes, argv, runs } = of;
+  const [world] = worlds;
   if (warnings.length > 0)
     throw new Error(`the daemon warned, so nothing is reported:\n${warnings.slice(0, 5).join('\n')}`);
   return {
@@ -111,7 +114,7 @@ export async function findingsOf(
     startedAt,
     command: [`npm run bench -- ${suite}`, ...argv].join(' '),
     machine: readMachine(),
-    versions: await readVersions(subject.client.world),
+    versions: world ? await readVersions(world) : {},
     settings,
     figures,
     notes,

@@ -74,7 +74,6 @@ async function measure(bench: Bench, options: RowsOptions, argv: readonly string
     suite: 'rows',
     startedAt,
     argv,
-    subject: full,
     runs,
     figures: [
       figure(`${id}/without`, 'saturated dispatch, empty ledger', '/s', without),

@@ -3,6 +3,7 @@ import type { JobMessage } from '../../src/contracts/job.ts';
 import { EXCHANGE, jobKey } from '../../src/contracts/names.ts';
 import { newUuidV7 } from '../../src/ids.ts';
 import { ACCOUNTS, FLOOD_REPLY_QUEUE, FLOODER, MODEL, REPLY_QUEUE } from './names.ts';
+import { proseOf } from './prose.ts';
 
 /** What jobs a run is made of. */
 export interface JobMix {
@@ -26,9 +27,6 @@ const INPUT_TOKENS_MIN = 400;
 export const BYTES_PER_TOKEN = 4;
 /** Longer than any run: no job of a backlog may expire. */
 const WAIT_MS = 600_000;
-
-const SENTENCE =
-  'The harbour was quiet before the first boats came in, and the lamps along the quay were still lit. ';
 
 /** Jobs as a client publishes them (docs/messages.md); `first` counts on from those made before. */
 export function makeJobs(count: number, mix: Partial<JobMix> = {}, first = 0): OutMessage[] {
@@ -97,12 +95,4 @@ function jobMessage(account: string, model: string, bodyBytes: number): OutMessa
 
 function inputTokensOf(bodyBytes: number): number {
   return Math.min(INPUT_TOKENS_MAX, Math.max(INPUT_TOKENS_MIN, Math.ceil(bodyBytes / BYTES_PER_TOKEN)));
-}
-
-let prose = SENTENCE;
-
-/** So many bytes of prose. */
-function proseOf(bytes: number): string {
-  while (prose.length < bytes) prose += prose;
-  return prose.slice(0, bytes);
 }

@@ -8,6 +8,7 @@ import { findBinary } from '../../src/stack/binaries.ts';
 import { until } from '../../test/support/until.ts';
 import { machineMs } from '../measure/clock.ts';
 import { summarize } from '../measure/statistics.ts';
+import type { Owner } from '../process/owner.ts';
 import type { Bench } from '../suites/suite.ts';
 
 /** By this name PostgreSQL knows it. */
@@ -30,12 +31,12 @@ export class Standby {
   readonly #wire: Server;
   #isStopping = false;
 
-  private constructor(admin: Client, receiver: ChildProcess, wire: Server) {
+  private constructor(admin: Client, receiver: ChildProcess, wire: Server, owner: Owner) {
     this.#admin = admin;
     this.#receiver = receiver;
     this.#wire = wire;
     receiver.once('exit', (code, signal) => {
-      if (!this.#isStopping) throw new Error(`pg_receivewal ended with ${signal ?? code}`);
+      if (!this.#isStopping && !owner.isEnding) throw new Error(`pg_receivewal ended with ${signal ?? code}`);
     });
   }
 
@@ -64,7 +65,7 @@ export class Standby {
     });
     if (receiver.pid === undefined) throw new Error(`${program} could not be started`);
     owner.adopt(receiver.pid);
-    const standby = new Standby(admin, receiver, wire);
+    const standby = new Standby(admin, receiver, wire, owner);
     t.after(() => standby.stop());
     await standby.#becomes('async');
     return standby;

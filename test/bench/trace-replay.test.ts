@@ -71,6 +71,7 @@ await t.test('a replay that was not kept up with has a backlog and no latency', 
     pair: 0,
     perSecond: 90,
     duePerSecond: 100,
+    tailMs: 300,
     latencyMs: quantilesOf([1, 2]),
     latenessMs: quantilesOf([0]),
     backlog: { middle: 2, end: 3 },
@@ -78,7 +79,7 @@ await t.test('a replay that was not kept up with has a backlog and no latency', 
     foreignShare: 0,
   };
   t.ok(replayFigures(run).some(({ id }) => id === 'trace/latency/p99'));
-  const behind = replayFigures({ ...run, backlog: { middle: 500, end: 1_000 } });
+  const behind = replayFigures({ ...run, tailMs: 2_500, backlog: { middle: 500, end: 1_000 } });
   t.notOk(behind.some(({ id }) => id.startsWith('trace/latency')));
   t.same(behind.find(({ id }) => id === 'trace/backlog')?.values, [1_000]);
 });

@@ -1,6 +1,8 @@
+import { deflateRawSync } from 'node:zlib';
 import t from 'tap';
 import { makeJobs, payerOf } from '../../bench/world/jobs.ts';
 import { ACCOUNTS, MODEL } from '../../bench/world/names.ts';
+import { proseOf } from '../../bench/world/prose.ts';
 import { planWithAccounts, planWithPools, USUAL_PLAN } from '../../bench/world/plan.ts';
 
 await t.test('every pool has a node, and no node more pools than it may name', async (t) => {
@@ -42,4 +44,13 @@ await t.test('jobs are as large as was asked, and go to the models and accounts 
     ['y.interactive', 'z.interactive'],
     'counting on from those before',
   );
+});
+
+await t.test('prompts are as long as asked, not alike, and compress as prose does', async (t) => {
+  const [first, second] = [proseOf(10_000), proseOf(10_000)];
+  t.equal(Buffer.byteLength(first), 10_000);
+  t.not(first, second);
+  const share = deflateRawSync(first).length / first.length;
+  t.ok(share > 0.3 && share < 0.6, `${share}`);
+  t.equal(proseOf(300_000).length, 300_000);
 });
