@@ -27,12 +27,12 @@ export const CONDITIONS_USAGE = `usage: npm run bench -- conditions [options]
 
   --json FILE     write raw runs, figures, settings and machine as JSON
   --pairs N       runs of each side, 1 to 50 (default 5)
-  --jobs N        jobs of a run, 200 to 100000 (default 8000)
+  --jobs N        jobs of a run, 200 to 100000 (default 6000)
   --quick         one pair of 4000 jobs: too few runs for a range
   --only NAMES    some of ${CONDITION_NAMES.join(', ')}, with commas between
   --profile DIR   write CPU profiles of the daemons of pools-1000 there and show where their time goes`;
 
-const DEFAULT = { pairs: 5, jobs: 8_000 };
+const DEFAULT = { pairs: 5, jobs: 6_000 };
 const QUICK = { pairs: 1, jobs: 4_000 };
 
 /** Reads the options of the suite. Throws UsageError. */

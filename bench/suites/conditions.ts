@@ -17,7 +17,7 @@ import {
   conditionsOptions,
 } from './conditions-options.ts';
 import { addTollgate, findingsOf, makePlace } from './place.ts';
-import { type ConditionRun, figuresOf } from './conditions-figures.ts';
+import { type ConditionRun, cpuLines, figuresOf } from './conditions-figures.ts';
 import { type Bench, type Suite, tell, withBench } from './suite.ts';
 
 const CONDITIONS: Readonly<Record<ConditionName, (circumstances: Circumstances) => Promise<Condition>>> = {
@@ -65,7 +65,7 @@ async function measure(bench: Bench, options: ConditionsOptions, argv: readonly 
     figures.push(...figuresOf(name, condition, own));
     notes.push(...(condition.notes ?? []));
   }
-  notes.push(...profileLines(options));
+  notes.push('', ...cpuLines(runs), ...profileLines(options));
   return findingsOf(place, { suite: 'conditions', startedAt, figures, notes, argv, runs });
 }
 

@@ -2,7 +2,7 @@ import t from 'tap';
 import { UsageError } from '../../bench/arguments.ts';
 import { lateRate } from '../../bench/measure/flow.ts';
 import { conditionsOptions } from '../../bench/suites/conditions-options.ts';
-import { type ConditionRun, figuresOf } from '../../bench/suites/conditions-figures.ts';
+import { type ConditionRun, cpuLines, figuresOf } from '../../bench/suites/conditions-figures.ts';
 import { type GrowthRun, growthFigures } from '../../bench/suites/growth-figures.ts';
 import { growthOptions } from '../../bench/suites/growth-options.ts';
 import { memoryMinutes } from '../../bench/suites/memory.ts';
@@ -71,6 +71,17 @@ await t.test('a condition is its two rates and their ratio within the pairs', as
     ],
   );
   t.same(figures.at(-1)?.target, { atLeast: 0.85 });
+});
+
+await t.test('CPU per job stands side by side, of all daemons together', async (t) => {
+  const lines = cpuLines([
+    conditionRun(false, 0, 100),
+    conditionRun(true, 0, 90),
+    conditionRun(false, 1, 100),
+  ]);
+  t.match(lines[0], /^CPU µs per job, hot-account +without +with$/);
+  t.match(lines[1], /^daemons +150 +150$/);
+  t.match(lines[2], /^postgres +20.0 +20.0$/);
 });
 
 await t.test('each suite has its own options, and refuses those of another', async (t) => {
