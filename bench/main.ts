@@ -1,14 +1,28 @@
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { UsageError } from './arguments.ts';
 import { reportLines } from './report/report.ts';
+import { conditions } from './suites/conditions.ts';
 import { flood } from './suites/flood.ts';
+import { growth } from './suites/growth.ts';
 import { hotpath } from './suites/hotpath.ts';
 import { limits } from './suites/limits.ts';
+import { memory } from './suites/memory.ts';
 import { peers } from './suites/peers.ts';
+import { rows } from './suites/rows.ts';
 import type { Suite } from './suites/suite.ts';
 
 /** Suites by name. */
-const SUITES: Readonly<Record<string, Suite>> = { hotpath, limits, peers, flood };
+const SUITES: Readonly<Record<string, Suite>> = {
+  hotpath,
+  limits,
+  peers,
+  conditions,
+  rows,
+  memory,
+  growth,
+  flood,
+};
 
 /** Exit statuses: a wrong command line; runs that were disturbed, so that no figure was shown. */
 const STATUS = { usage: 2, disturbed: 3 } as const;
@@ -27,8 +41,10 @@ function jsonFile(argv: readonly string[]): string | null {
 }
 
 async function run(suite: Suite, argv: readonly string[]): Promise<void> {
-  const findings = await suite.run(argv);
   const file = jsonFile(argv);
+  // Before the work: a folder that cannot be made is told at once.
+  if (file !== null) mkdirSync(dirname(file), { recursive: true });
+  const findings = await suite.run(argv);
   if (file !== null) writeFileSync(file, `${JSON.stringify(findings, null, 1)}\n`);
   process.stdout.write(`${reportLines(findings).join('\n')}\n`);
   if (findings.disturbances.length > 0) process.exitCode = STATUS.disturbed;

@@ -3,7 +3,7 @@ import { groundOf } from '../measure/ground.ts';
 import { readMachine } from '../measure/machine.ts';
 import { byFunction, byOurFunction, readProfiles, timeShares } from '../measure/profile.ts';
 import { type Ground, idleRun, latencyRun, saturatedRun } from '../measure/runs.ts';
-import { demandStrong, readSettings, readVersions, type Setting, startWitness } from '../measure/settings.ts';
+import { readVersions, type Setting, watched } from '../measure/settings.ts';
 import { alternating } from '../measure/statistics.ts';
 import { Child } from '../process/child.ts';
 import { crowding, type Findings } from '../report/findings.ts';
@@ -19,6 +19,7 @@ import { connectClient } from '../world/load.ts';
 import { makeWorld, nodesOf } from '../world/world.ts';
 import { cpuLines, figuresOf, type Run } from './hotpath-figures.ts';
 import { type Bench, type Suite, tell, withBench } from './suite.ts';
+import { measureReplay, readReplay } from './trace-replay.ts';
 
 /**
  * How fast do jobs go from the queue to a node, and through their whole life, how long does one take, and what is that
@@ -29,9 +30,13 @@ import { type Bench, type Suite, tell, withBench } from './suite.ts';
 export const hotpath: Suite = {
   asks: 'how fast is the main job, and beside what',
   usage: HOTPATH_USAGE,
-  run: (argv) => {
+  run: async (argv) => {
     const options = hotpathOptions(argv);
-    return withBench((bench) => measure(bench, options, argv));
+    const { trace, speed, traceJobsMax } = options;
+    if (trace === null) return withBench((bench) => measure(bench, options, argv));
+    // A wrong file is told before any server starts.
+    const replay = await readReplay(trace, speed, traceJobsMax);
+    return withBench((bench) => measureReplay(bench, replay, argv));
   },
 };
 
@@ -72,7 +77,7 @@ function sizes(many: number, few: number): Readonly<Record<SubjectName, number>>
   return { relay: fast, 'tuned relay': fast, tollgate: fast, 'one at a time': slow };
 }
 
-const RATES_PER_S = [500, 1_000];
+const RATES_PER_S = [100, 500, 1_000, 2_000];
 const IDLE_JOBS = 100;
 
 async function setUp(
@@ -115,11 +120,9 @@ async function warmUp(
     tell(`warm-up: ${subject.name}`);
     const { world } = subject.client;
     const hasStores = world.servers.postgresAdminUrl !== '';
-    const witness = await startWitness(world, hasStores);
-    await saturatedRun(ground, subject, 'life', 0, jobs[subject.name]);
-    settings.push(...(await witness.read()), ...(await readSettings(world, hasStores)));
+    const run = () => saturatedRun(ground, subject, 'life', 0, jobs[subject.name]);
+    settings.push(...(await watched(world, hasStores, run)));
   }
-  demandStrong(settings);
   return settings;
 }
 

@@ -34,6 +34,7 @@ function latency(change: Partial<LatencyRun>): LatencyRun {
     perSecond: 500,
     latencyMs: quantilesOf([1, 2, 4]),
     latenessMs: quantilesOf([0]),
+    backlog: { middle: 0, end: 0 },
     cpuMs: {},
     foreignShare: 0.01,
     ...change,
