@@ -95,7 +95,8 @@ function parsed(argv: readonly string[]) {
   }
 }
 
-function integer(name: string, text: string | undefined, min: number, max: number): number | null {
+/** A whole number within bounds, null where it was not given. Throws UsageError. */
+export function integer(name: string, text: string | undefined, min: number, max: number): number | null {
   if (text === undefined) return null;
   const value = Number(text);
   if (!/^\d+$/.test(text) || value < min || value > max)
@@ -103,7 +104,8 @@ function integer(name: string, text: string | undefined, min: number, max: numbe
   return value;
 }
 
-function partsOf(text: string): Part[] {
+/** Parts with commas between, in their own order. Throws UsageError. */
+export function partsOf(text: string): Part[] {
   const wanted = text.split(',');
   const foreign = wanted.find((word) => !PARTS.some((part) => part === word));
   if (foreign !== undefined)

@@ -1,15 +1,18 @@
 import { writeFileSync } from 'node:fs';
 import { UsageError } from './arguments.ts';
+import { BenchError } from './bench-error.ts';
+import { requireStrong } from './measure/warm-up.ts';
 import { reportLines } from './report/report.ts';
+import { compare } from './suites/compare.ts';
 import { flood } from './suites/flood.ts';
 import { hotpath } from './suites/hotpath.ts';
 import type { Suite } from './suites/suite.ts';
 
 /** Suites by name. */
-const SUITES: Readonly<Record<string, Suite>> = { hotpath, flood };
+const SUITES: Readonly<Record<string, Suite>> = { hotpath, flood, compare };
 
-/** Exit statuses: a wrong command line; runs that were disturbed, so that no figure was shown. */
-const STATUS = { usage: 2, disturbed: 3 } as const;
+/** Exit statuses: it could not be measured; a wrong command line; runs that were disturbed, so that no figure was shown. */
+const STATUS = { impossible: 1, usage: 2, disturbed: 3 } as const;
 
 function usage(): string {
   const names = Object.entries(SUITES).map(([name, { asks }]) => `  ${name.padEnd(12)}${asks}`);
@@ -26,6 +29,7 @@ function jsonFile(argv: readonly string[]): string | null {
 
 async function run(suite: Suite, argv: readonly string[]): Promise<void> {
   const findings = await suite.run(argv);
+  requireStrong(findings.settings);
   const file = jsonFile(argv);
   if (file !== null) writeFileSync(file, `${JSON.stringify(findings, null, 1)}\n`);
   process.stdout.write(`${reportLines(findings).join('\n')}\n`);
@@ -46,8 +50,12 @@ if (suite === undefined) {
   try {
     await run(suite, argv);
   } catch (error) {
-    if (!(error instanceof UsageError)) throw error;
-    process.stderr.write(`${error.message}\n\n${suite.usage}\n`);
-    process.exitCode = STATUS.usage;
+    if (error instanceof UsageError) {
+      process.stderr.write(`${error.message}\n\n${suite.usage}\n`);
+      process.exitCode = STATUS.usage;
+    } else if (error instanceof BenchError) {
+      process.stderr.write(`${error.message}\n`);
+      process.exitCode = STATUS.impossible;
+    } else throw error;
   }
 }

@@ -1,12 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+import { OWN_ROOT } from '../process/checkout.ts';
 import type { Owner } from '../process/owner.ts';
 import { connectProfiler, type Profiler } from '../measure/profiler.ts';
 import { serveEnvironment, type World } from '../world/world.ts';
 
-const PROGRAM = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
 const START_MS_MAX = 30_000;
 const STOP_MS_MAX = 40_000;
 
@@ -56,11 +56,14 @@ export async function startDaemon(
     readonly owner: Owner;
     readonly onWarning: OnWarning;
     readonly environment?: Readonly<Record<string, string>>;
+    /** Checkout that it is started from; default: this one. */
+    readonly root?: string;
   },
 ): Promise<Daemon> {
-  const { profile, owner, onWarning, environment = {} } = options;
+  const { profile, owner, onWarning, environment = {}, root = OWN_ROOT } = options;
   const inspecting = profile === null ? [] : ['--inspect=127.0.0.1:0'];
-  const child = spawn(process.execPath, [...inspecting, PROGRAM, 'serve'], {
+  const child = spawn(process.execPath, [...inspecting, join(root, 'src/cli/main.ts'), 'serve'], {
+    cwd: root,
     env: { PATH: process.env['PATH'] ?? '', ...serveEnvironment(world), ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

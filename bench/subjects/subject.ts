@@ -104,6 +104,8 @@ export async function tollgateSubject(
     readonly onWarning: OnWarning;
     /** Settings of the daemon besides the world's. */
     readonly environment?: Readonly<Record<string, string>>;
+    /** Checkout that it is started from; default: this one. */
+    readonly root?: string;
   },
 ): Promise<Subject> {
   const { name } = client.world;

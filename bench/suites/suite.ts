@@ -1,7 +1,9 @@
+import { SERVER_NAMES } from '../../src/stack/binaries.ts';
 import { stackEnvironment } from '../../src/stack/environment.ts';
 import type { Stack } from '../../src/stack/stack.ts';
 import { withStack } from '../../src/stack/with-stack.ts';
 import type { Teardown } from '../../test/support/servers.ts';
+import type { Members } from '../measure/cpu.ts';
 import { type Owner, ownerOf } from '../process/owner.ts';
 import type { Findings } from '../report/findings.ts';
 
@@ -32,6 +34,18 @@ export function withBench<T>(measure: (bench: Bench) => Promise<T>): Promise<T> 
       for (const end of endings.toReversed()) await end();
     }
   });
+}
+
+/** The servers' processes, whose CPU is told apart; `isComplete`: all are ours, so that nothing that is used is unknown. */
+export function serverProcesses(stack: Stack): {
+  readonly processes: Readonly<Record<string, Members>>;
+  readonly isComplete: boolean;
+} {
+  const own = stack.started;
+  return {
+    processes: Object.fromEntries(own.map((name) => [name, { folder: `${stack.folder}/${name}` }])),
+    isComplete: own.length === SERVER_NAMES.length,
+  };
 }
 
 /** Progress, a line at a time: standard output is the report's. */

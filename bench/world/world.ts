@@ -47,14 +47,28 @@ export interface BenchNode {
   readonly keyPem: string;
 }
 
-/** Makes a world; it is removed when `t` ends. Without `hasStores` it is a vhost only. */
-export async function makeWorld(t: Teardown, name: string, hasStores: boolean): Promise<World> {
+/** Brings an empty database to a schema. */
+export type Migrate = (postgresAdminUrl: string) => Promise<unknown>;
+
+/**
+ * Makes a world; it is removed when `t` ends. Without `hasStores` it is a vhost only. `migrateStores`: whose schema it gets;
+ * default: ours.
+ */
+export async function makeWorld(
+  t: Teardown,
+  name: string,
+  hasStores: boolean,
+  migrateStores: Migrate = (url) => migrate({ url }, quietLog),
+): Promise<World> {
   const needs = hasStores
     ? ({ postgres: true, redis: true, amqp: true, mongo: true } as const)
     : ({ amqp: true } as const);
   const servers = await isolatedServers(t, needs);
   const config = loadConfig({ flags: settingsOf(servers, hasStores), env: {}, needs: [] });
-  if (hasStores) await fillStores(servers, config);
+  if (hasStores) {
+    await migrateStores(servers.postgresAdminUrl);
+    await fillStores(servers, config);
+  }
   const admin = new AmqpBroker({
     ...config.broker,
     ...config.servers,
@@ -122,7 +136,6 @@ function settingsOf(servers: TestServers, hasStores: boolean): Record<string, st
 }
 
 async function fillStores(servers: TestServers, config: Config): Promise<void> {
-  await migrate({ url: servers.postgresAdminUrl }, quietLog);
   await ensureCollections(config.servers);
   const db = new Database(databaseOptions(servers.postgresAdminUrl, null), quietLog);
   try {

@@ -1,0 +1,4 @@
+/** Why the bench cannot go on, in words that need no stack: `main.ts` prints the message and exits with status 1. */
+export class BenchError extends Error {
+  override readonly name = 'BenchError';
+}
