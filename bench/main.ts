@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { UsageError } from './arguments.ts';
 import { BenchError } from './bench-error.ts';
 import { requireStrong } from './measure/warm-up.ts';
+import { isDisturbed } from './report/findings.ts';
 import { reportLines } from './report/report.ts';
 import { compare } from './suites/compare.ts';
 import { flood } from './suites/flood.ts';
@@ -33,7 +34,7 @@ async function run(suite: Suite, argv: readonly string[]): Promise<void> {
   const file = jsonFile(argv);
   if (file !== null) writeFileSync(file, `${JSON.stringify(findings, null, 1)}\n`);
   process.stdout.write(`${reportLines(findings).join('\n')}\n`);
-  if (findings.disturbances.length > 0) process.exitCode = STATUS.disturbed;
+  if (isDisturbed(findings)) process.exitCode = STATUS.disturbed;
 }
 
 const [name, ...argv] = process.argv.slice(2);
@@ -55,7 +56,8 @@ if (suite === undefined) {
       process.exitCode = STATUS.usage;
     } else if (error instanceof BenchError) {
       process.stderr.write(`${error.message}\n`);
-      process.exitCode = STATUS.impossible;
+      // What was under way when it failed may still wait for what will not come.
+      process.exit(STATUS.impossible);
     } else throw error;
   }
 }

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { join } from 'node:path';
+import { BenchError } from '../bench-error.ts';
 import { OWN_ROOT } from '../process/checkout.ts';
 import type { Owner } from '../process/owner.ts';
 import { connectProfiler, type Profiler } from '../measure/profiler.ts';
@@ -24,8 +25,7 @@ export class Daemon {
     this.pid = pid;
     this.profiler = profiler;
     process.once('exit', (code, signal) => {
-      if (!this.#isStopping && !owner.isEnding)
-        throw new Error(`tollgate serve ended with ${signal ?? code}`);
+      if (!this.#isStopping) owner.fail(new BenchError(`tollgate serve ended with ${signal ?? code}`));
     });
   }
 
@@ -72,11 +72,11 @@ export async function startDaemon(
   const serving = Promise.withResolvers<void>();
   const inspector = Promise.withResolvers<string>();
   const timer = setTimeout(
-    () => serving.reject(new Error('tollgate serve did not start in time')),
+    () => serving.reject(new BenchError('tollgate serve did not start in time')),
     START_MS_MAX,
   );
   child.once('exit', (code, signal) =>
-    serving.reject(new Error(`tollgate serve ended with ${signal ?? code}`)),
+    serving.reject(new BenchError(`tollgate serve ended with ${signal ?? code}`)),
   );
   createInterface({ input: child.stdout }).on('line', (line) => {
     if (line.includes('"msg":"serving"')) serving.resolve();

@@ -8,7 +8,7 @@ import { requireStrong, watchedRun } from '../measure/warm-up.ts';
 import { checkOut, commitOf, OWN_ROOT } from '../process/checkout.ts';
 import { Child } from '../process/child.ts';
 import { migrateBy } from '../process/migrate.ts';
-import { crowding, type Findings } from '../report/findings.ts';
+import { disturbancesOf, type Findings } from '../report/findings.ts';
 import { type Subject, tollgateSubject } from '../subjects/subject.ts';
 import type { FleetMethods } from '../world/fleet.ts';
 import { connectClient } from '../world/load.ts';
@@ -63,7 +63,7 @@ async function measure(
       `old: ${options.rev}, commit ${commit.slice(0, 12)}; new: the working tree`,
       ...compareLines(runs),
     ],
-    disturbances: crowding(runs),
+    disturbances: disturbancesOf(runs),
     runs,
   };
 }

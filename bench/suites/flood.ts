@@ -1,14 +1,14 @@
 import { publisherUser } from '../../src/contracts/names.ts';
-import type { Teardown } from '../../test/support/servers.ts';
 import { until } from '../../test/support/until.ts';
 import { FLOOD_USAGE, type FloodOptions, floodOptions } from '../arguments.ts';
+import type { Members } from '../measure/cpu.ts';
 import { readMachine } from '../measure/machine.ts';
 import { type Ground, latencyRun, saturatedRun } from '../measure/runs.ts';
-import { readSettings, readVersions } from '../measure/settings.ts';
+import { readVersions } from '../measure/settings.ts';
 import { alternating, pairedRatios, type Quantiles, ratioInterval } from '../measure/statistics.ts';
+import { requireStrong, watchedRun } from '../measure/warm-up.ts';
 import { Child } from '../process/child.ts';
-import type { Owner } from '../process/owner.ts';
-import { type Figure, figure, type Findings } from '../report/findings.ts';
+import { disturbancesOf, type Figure, figure, type Findings } from '../report/findings.ts';
 import { columns, plain } from '../report/report.ts';
 import { type Subject, tollgateSubject } from '../subjects/subject.ts';
 import type { FleetMethods } from '../world/fleet.ts';
@@ -16,7 +16,7 @@ import type { Flood, FlooderMethods } from '../world/flooder.ts';
 import { connectClient } from '../world/load.ts';
 import { FLOODER } from '../world/names.ts';
 import { addFlooder, amqpUrlAs, makeWorld, nodesOf } from '../world/world.ts';
-import { type Bench, type Suite, tell, withBench } from './suite.ts';
+import { type Bench, serverProcesses, type Suite, tell, withBench } from './suite.ts';
 
 /**
  * At which shares of the intake rate an account floods; the first is what the others are set against. A control sends as much
@@ -46,6 +46,7 @@ interface FloodRun {
   readonly floodPerSecond: number;
   readonly latencyMs: Quantiles;
   readonly latenessMs: Quantiles;
+  readonly foreignShare: number | null;
   readonly flood: Flood;
 }
 
@@ -62,15 +63,12 @@ export const flood: Suite = {
   },
 };
 
-async function measure(
-  { t, owner }: Bench,
-  options: FloodOptions,
-  argv: readonly string[],
-): Promise<Findings> {
+async function measure(bench: Bench, options: FloodOptions, argv: readonly string[]): Promise<Findings> {
   const startedAt = new Date().toISOString();
-  const { ground, subject, flooder } = await setUp(t, owner);
+  const { ground, subject, flooder } = await setUp(bench);
   const { world } = subject.client;
-  await saturatedRun(ground, subject, 'life', 0, SATURATED_JOBS / 4);
+  const settings = await watchedRun(ground, subject, SATURATED_JOBS / 4);
+  requireStrong(settings);
   const { perSecond } = await saturatedRun(ground, subject, 'dispatch', 0, SATURATED_JOBS);
   tell(`intake: ${perSecond.toFixed(0)} jobs/s`);
   const refusalsPerSecond = await burstOf(subject, flooder);
@@ -92,19 +90,19 @@ async function measure(
     command: ['npm run bench -- flood', ...argv].join(' '),
     machine: readMachine(),
     versions: await readVersions(world),
-    settings: await readSettings(world, true),
+    settings,
     figures: [
       figure('flood/intake', 'intake', '/s', [perSecond]),
       figure('flood/refusals', 'refusals of a burst', '/s', [refusalsPerSecond]),
       ...figuresOf(runs),
     ],
     notes: intervalLines(runs, seconds),
-    disturbances: [],
+    disturbances: disturbancesOf(runs),
     runs,
   };
 }
 
-async function setUp(t: Teardown, owner: Owner) {
+async function setUp({ t, stack, owner }: Bench) {
   const fleet = new Child<FleetMethods>('world/fleet.ts', owner);
   t.after(() => fleet.stop());
   const world = await makeWorld(t, 'tollgate', true);
@@ -128,7 +126,15 @@ async function setUp(t: Teardown, owner: Owner) {
     config: world.config,
   });
   const { cores } = readMachine();
-  const ground: Ground = { fleet, processes: {}, hasAllServers: false, cores };
+  const servers = serverProcesses(stack);
+  const processes: Record<string, Members> = {
+    tollgate: { pid: subject.pid },
+    fleet: { pid: fleet.pid },
+    flooder: { pid: flooder.pid },
+    client: { pid: process.pid },
+    ...servers.processes,
+  };
+  const ground: Ground = { fleet, processes, hasAllServers: servers.isComplete, cores };
   return { ground, subject, flooder };
 }
 
@@ -156,7 +162,13 @@ async function floodRun(
   const floodPerSecond = Math.round(intake * share);
   await flooder.call('begin', { perSecond: floodPerSecond, isControl });
   const stopping = setTimeout(() => void flooder.call('end'), (seconds + 1) * 1_000);
-  const { latencyMs, latenessMs } = await latencyRun(ground, subject, pair, OTHERS_PER_SECOND, seconds);
+  const { latencyMs, latenessMs, foreignShare } = await latencyRun(
+    ground,
+    subject,
+    pair,
+    OTHERS_PER_SECOND,
+    seconds,
+  );
   clearTimeout(stopping);
   await flooder.call('end');
   const run = {
@@ -166,6 +178,7 @@ async function floodRun(
     floodPerSecond,
     latencyMs,
     latenessMs,
+    foreignShare,
     flood: await allAnswered(flooder),
   };
   const { p50, p99 } = latencyMs;

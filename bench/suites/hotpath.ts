@@ -8,7 +8,7 @@ import { readVersions, type Setting } from '../measure/settings.ts';
 import { alternating } from '../measure/statistics.ts';
 import { requireStrong, watchedRun } from '../measure/warm-up.ts';
 import { Child } from '../process/child.ts';
-import { crowding, type Findings } from '../report/findings.ts';
+import { disturbancesOf, type Findings } from '../report/findings.ts';
 import {
   oneAtATimeSubject,
   relaySubject,
@@ -55,7 +55,7 @@ async function measure(bench: Bench, options: HotpathOptions, argv: readonly str
     settings,
     figures: figuresOf(runs),
     notes: [...cpuLines(runs), ...profile],
-    disturbances: crowding(runs),
+    disturbances: disturbancesOf(runs),
     runs,
   };
 }

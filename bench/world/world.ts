@@ -16,6 +16,7 @@ import { ensureCollections } from '../../src/traces/collections.ts';
 import { generateNodeKey, rawPublicKey } from '../../src/workers/agent/keys.ts';
 import { databaseOptions, quietLog, roleUrls } from '../../test/support/ledger.ts';
 import { isolatedServers, type Teardown, type TestServers } from '../../test/support/servers.ts';
+import { BenchError } from '../bench-error.ts';
 import { ACCOUNTS, FLOOD_REPLY_QUEUE, FLOODER, MODEL, NODES, PUBLISHER, REPLY_QUEUE } from './names.ts';
 
 const REPLY_QUEUE_UNUSED_MS = 3_600_000;
@@ -63,7 +64,10 @@ export async function makeWorld(
   const needs = hasStores
     ? ({ postgres: true, redis: true, amqp: true, mongo: true } as const)
     : ({ amqp: true } as const);
-  const servers = await isolatedServers(t, needs);
+  const servers = await isolatedServers(t, needs).catch((error: unknown) => {
+    const said = error instanceof Error ? error.message : String(error);
+    throw new BenchError(`no place of its own could be made on the servers: ${said}`, { cause: error });
+  });
   const config = loadConfig({ flags: settingsOf(servers, hasStores), env: {}, needs: [] });
   if (hasStores) {
     await migrateStores(servers.postgresAdminUrl);
