@@ -1,4 +1,4 @@
-import { BenchError } from '../bench-error.ts';
+import { WeakSettingError } from '../bench-error.ts';
 import type { Subject } from '../subjects/subject.ts';
 import { type Ground, saturatedRun } from './runs.ts';
 import { readSettings, type Setting, startWitness, weakSettings } from './settings.ts';
@@ -17,7 +17,7 @@ export async function watchedRun(ground: Ground, subject: Subject, jobs: number)
 
 /**
  * Every suite calls this with what it has read back, before it measures; `main.ts` calls it again with what is to be reported.
- * Throws BenchError when a setting is weaker than the report would claim.
+ * Throws WeakSettingError when a setting is weaker than the report would claim.
  */
 export function requireStrong(settings: readonly Setting[]): void {
   const weak = weakSettings(settings);
@@ -25,7 +25,7 @@ export function requireStrong(settings: readonly Setting[]): void {
   const lines = weak.map(
     ({ server, name, value, needed }) => `${server}: ${name} is ${value} and has to be ${needed}`,
   );
-  throw new BenchError(
+  throw new WeakSettingError(
     `a setting is weaker than the report would claim, so nothing is measured:\n${lines.join('\n')}`,
   );
 }

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { BenchError } from '../bench-error.ts';
+import { isLost } from './lost.ts';
 import type { Owner } from './owner.ts';
 
 /** What a program of the bench lets its parent call. Arguments and answers travel by structured clone. */
@@ -37,6 +38,11 @@ export function serveParent<M extends Methods<M>>(methods: M): void {
           process.send?.({ id: call.id, error: text } satisfies Answer);
         },
       );
+  });
+  // The parent tells which server is gone; anything else is a fault of ours, with where it came from.
+  process.once('uncaughtException', (error) => {
+    process.stderr.write(`${(isLost(error) ? error.message : error.stack) ?? error.name}\n`);
+    process.exit(1);
   });
   process.once('disconnect', () => process.exit());
 }

@@ -3,6 +3,7 @@ import { placeOf } from '../../src/stack/doctor.ts';
 import { type Environment, givenUrls, isGiven } from '../../src/stack/environment.ts';
 import { accepts } from '../../src/stack/ports.ts';
 import { BenchError } from '../bench-error.ts';
+import { isLost } from './lost.ts';
 
 /** Between two looks at the servers while a bench runs. */
 const LOOK_MS = 2_000;
@@ -62,10 +63,6 @@ export function watchServers(environment: Environment, onGone: (error: BenchErro
   return () => clearTimeout(timer);
 }
 
-/** Codes by which drivers tell that a connection broke. 57P0x: PostgreSQL ends, ended or begins. */
-const LOST = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', '57P01', '57P02', '57P03']);
-const LOST_NAMES = /^Mongo(Network|ServerSelection)/;
-
 /** What a person is to read of a failure: which server is gone, or that a connection broke; else the error itself. */
 export async function explained(error: unknown, environment: Environment): Promise<unknown> {
   const [silent] = await silentServers(SERVER_NAMES, environment);
@@ -77,10 +74,4 @@ export async function explained(error: unknown, environment: Environment): Promi
       'All servers answer now: look into their logs, and run the bench again.',
     { cause: error },
   );
-}
-
-function isLost(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  const code = 'code' in error ? String(error.code) : '';
-  return LOST.has(code) || LOST_NAMES.test(error.name) || isLost(error.cause);
 }

@@ -95,7 +95,7 @@ await t.test('a setting that is weaker than stated stops the suite', async (t) =
   const strong = { server: 'postgres', name: 'fsync', value: 'on', needed: 'on' } as const;
   requireStrong([strong]);
   t.throws(() => requireStrong([strong, { ...strong, value: 'off' }]), {
-    name: 'BenchError',
+    name: 'WeakSettingError',
     message: /postgres: fsync is off and has to be on/,
   });
 });
