@@ -11,13 +11,14 @@ import { compare } from './suites/compare.ts';
 import { faults } from './suites/faults.ts';
 import { flood } from './suites/flood.ts';
 import { hotpath } from './suites/hotpath.ts';
+import { page } from './suites/page.ts';
 import type { Suite } from './suites/suite.ts';
 
 /** Suites by name. */
 const SUITES: Readonly<Record<string, Suite>> = { hotpath, flood, compare, faults };
 
 /** What else there is, by name. */
-const COMMANDS: Readonly<Record<string, Command>> = { all: all(() => Object.keys(SUITES)) };
+const COMMANDS: Readonly<Record<string, Command>> = { all: all(() => Object.keys(SUITES)), page };
 
 function usage(): string {
   const names = Object.entries({ ...SUITES, ...COMMANDS }).map(

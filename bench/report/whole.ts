@@ -62,7 +62,8 @@ function rowOf(wanted: Wanted, outcomes: readonly Outcome[]): Row {
     startedAt: null,
     commit: null,
   });
-  if (outcome === undefined || outcome.state === 'absent') return none(absenceOf(suite));
+  if (outcome === undefined) return none(`left out: run npm run bench -- ${suite}`);
+  if (outcome.state === 'absent') return none(absenceOf(suite));
   if (outcome.state === 'failed') return none(`FAILED: ${outcome.message}`);
   const { findings } = outcome;
   const [disturbance] = findings.disturbances;

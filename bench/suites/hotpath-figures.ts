@@ -12,6 +12,7 @@ export function figuresOf(runs: readonly Run[]): Figure[] {
     ...rateFigures(runs, 'dispatch'),
     ...rateFigures(runs, 'life'),
     ...cpuFigures(runs),
+    ...processFigures(runs),
     ...latencyFigures(runs),
   ];
 }
@@ -69,6 +70,18 @@ function cpuFigures(runs: readonly Run[]): Figure[] {
     figure('cpu/life/tollgate', 'CPU per life, daemon', 'µs', ours),
     figure('cpu/life', 'CPU per life, daemon ÷ relay client', '×', ratios, { target: CPU_TARGET }),
   ];
+}
+
+/** CPU per life of every process while Tollgate works: what planners count with. */
+function processFigures(runs: readonly Run[]): Figure[] {
+  const own = saturated(runs, 'life', 'tollgate');
+  const processes = Object.keys(own[0]?.cpuMs ?? {}).filter((name) => SUBJECTS.every((one) => one !== name));
+  return ['tollgate', ...processes]
+    .filter(() => own.length > 0)
+    .map((name) => {
+      const values = own.map(({ cpuMs, jobs }) => ((cpuMs[name] ?? Number.NaN) * 1_000) / jobs);
+      return figure(`cpu/life/process/${name}`, `CPU per life, process ${name}`, 'µs', values);
+    });
 }
 
 const QUANTILES = ['p50', 'p95', 'p99', 'p999'] as const;

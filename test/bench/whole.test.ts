@@ -114,6 +114,8 @@ await t.test('a row without a figure says why', async (t) => {
   t.equal(row('peers/same-steps').problem, 'not measured: there is no suite peers yet');
   t.match(row('rows/5000000').problem, /^not measured here: run npm run bench -- rows --json/);
   t.equal(row('cpu/life').problem, 'not measured by hotpath');
+  t.match(row('faults/lost').problem, /^left out/);
+  t.match(row('flood/flood of 10 %/p50').problem, /^left out: run npm run bench -- flood/);
 });
 
 await t.test(
