@@ -21,8 +21,10 @@ export interface Panel {
 }
 
 const WIDTH = 300;
-const HEIGHT = 220;
-const INSIDE = { left: 54, right: 14, top: 30, bottom: 40 };
+const HEIGHT = 250;
+/** Above the plot its title and two rows of names: a line must not run through them. */
+const INSIDE = { left: 54, right: 14, top: 60, bottom: 40 };
+const KEY = { columns: 2, width: 110, height: 14, top: 34 };
 const TICKS = 4;
 /** Of the plot's height, above its highest point. */
 const HEADROOM = 1.08;
@@ -119,9 +121,10 @@ function seriesText({ points }: Series, index: number, { x, y }: Place): string 
 }
 
 function keyText({ name }: Series, index: number): string {
-  const y = INSIDE.top + 6 + index * 14;
+  const x = INSIDE.left + (index % KEY.columns) * KEY.width;
+  const y = KEY.top + Math.floor(index / KEY.columns) * KEY.height;
   const style = CLASSES[index % CLASSES.length];
-  return `<rect class="key ${style}" x="${INSIDE.left + 8}" y="${y - 8}" width="8" height="8"/><text x="${INSIDE.left + 20}" y="${y}">${escaped(name)}</text>`;
+  return `<rect class="key ${style}" x="${x}" y="${y - 8}" width="8" height="8"/><text x="${x + 12}" y="${y}">${escaped(name)}</text>`;
 }
 
 function scaleX(xs: readonly number[], kind: Panel['xScale']): (value: number) => number {
