@@ -52,10 +52,7 @@ const QUICK = { pairs: 1, jobs: 8_000, latencyS: 3 };
 /** Reads the options of the suite. Throws UsageError. */
 export function hotpathOptions(argv: readonly string[]): HotpathOptions {
   const values = parsedAs(argv, {
-    json: { type: 'string' },
-    pairs: { type: 'string' },
-    jobs: { type: 'string' },
-    quick: { type: 'boolean' },
+    ...COMMON_OPTIONS,
     only: { type: 'string' },
     profile: { type: 'string' },
     trace: { type: 'string' },
@@ -70,7 +67,7 @@ export function hotpathOptions(argv: readonly string[]): HotpathOptions {
     pairs: integer('--pairs', values.pairs, 1, 50) ?? base.pairs,
     jobs: jobs ?? base.jobs,
     latencyS: base.latencyS,
-    parts: values.only === undefined ? PARTS : partsOf(values.only),
+    parts: chosen(values.only, PARTS),
     profile: values.profile ?? null,
     trace: values.trace ?? null,
     speed,
@@ -109,16 +106,33 @@ export function floodOptions(argv: readonly string[]): FloodOptions {
   };
 }
 
+/** Options that most suites have. */
+export const COMMON_OPTIONS = {
+  json: { type: 'string' },
+  pairs: { type: 'string' },
+  jobs: { type: 'string' },
+  quick: { type: 'boolean' },
+} as const;
+
 /** The values of a suite's own options. Throws UsageError for anything else. */
 export function parsedAs<const T extends ParseArgsOptionsConfig>(argv: readonly string[], options: T) {
+  return asUsage(() => parseArgs({ args: [...argv], allowPositionals: false, options }).values);
+}
+
+/** The same with the words that belong to no option. */
+export function parsedWithWords<const T extends ParseArgsOptionsConfig>(argv: readonly string[], options: T) {
+  return asUsage(() => parseArgs({ args: [...argv], allowPositionals: true, options }));
+}
+
+function asUsage<T>(parse: () => T): T {
   try {
-    return parseArgs({ args: [...argv], allowPositionals: false, options }).values;
+    return parse();
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error), { cause: error });
   }
 }
 
-/** The whole number from `min` to `max` that `text` is, null where there is none. Throws UsageError, with the option's name. */
+/** A whole number within bounds, null where it was not given. Throws UsageError. */
 export function integer(name: string, text: string | undefined, min: number, max: number): number | null {
   if (text === undefined) return null;
   const value = Number(text);
@@ -127,10 +141,12 @@ export function integer(name: string, text: string | undefined, min: number, max
   return value;
 }
 
-function partsOf(text: string): Part[] {
+/** What `--only` names, with commas between, in the order of `known`; all of them where it is not given. Throws UsageError. */
+export function chosen<T extends string>(text: string | undefined, known: readonly T[]): readonly T[] {
+  if (text === undefined) return known;
   const wanted = text.split(',');
-  const foreign = wanted.find((word) => !PARTS.some((part) => part === word));
+  const foreign = wanted.find((word) => !known.some((one) => one === word));
   if (foreign !== undefined)
-    throw new UsageError(`--only knows ${PARTS.join(', ')}, got ${JSON.stringify(foreign)}`);
-  return PARTS.filter((part) => wanted.includes(part));
+    throw new UsageError(`--only knows ${known.join(', ')}, got ${JSON.stringify(foreign)}`);
+  return known.filter((one) => wanted.includes(one));
 }

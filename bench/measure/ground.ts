@@ -12,12 +12,25 @@ export function groundOf(
   fleet: Child<FleetMethods>,
   subjects: readonly { readonly name: string; readonly pid: number }[],
 ): Ground {
+  const servers = serverProcesses(stack);
   const processes: Record<string, Members> = {
     ...Object.fromEntries(subjects.map(({ name, pid }) => [name, { pid }])),
     fleet: { pid: fleet.pid },
     client: { pid: process.pid },
-    ...Object.fromEntries(stack.started.map((name) => [name, { folder: `${stack.folder}/${name}` }])),
+    ...servers.processes,
   };
   const { cores } = readMachine();
-  return { fleet, processes, hasAllServers: stack.started.length === SERVER_NAMES.length, cores };
+  return { fleet, processes, hasAllServers: servers.isComplete, cores };
+}
+
+/** The servers' processes, whose CPU is told apart; `isComplete`: all are ours, so that nothing that is used is unknown. */
+export function serverProcesses(stack: Stack): {
+  readonly processes: Readonly<Record<string, Members>>;
+  readonly isComplete: boolean;
+} {
+  const own = stack.started;
+  return {
+    processes: Object.fromEntries(own.map((name) => [name, { folder: `${stack.folder}/${name}` }])),
+    isComplete: own.length === SERVER_NAMES.length,
+  };
 }

@@ -21,14 +21,6 @@ export function weakSettings(settings: readonly Setting[]): Setting[] {
   return settings.filter(({ value, needed }) => value !== needed);
 }
 
-/** Throws where one is weaker than what the report would claim: then there is no report. */
-export function demandStrong(settings: readonly Setting[]): void {
-  const weak = weakSettings(settings).map(
-    ({ name, value, needed }) => `${name} is ${value} and has to be ${needed}`,
-  );
-  if (weak.length > 0) throw new Error(`weaker than the report would claim:\n${weak.join('\n')}`);
-}
-
 /** Versions as the servers tell them. */
 export async function readVersions(world: World): Promise<Record<Setting['server'], string>> {
   const { servers } = world;
@@ -155,22 +147,6 @@ export async function startWitness(world: World, hasStores: boolean): Promise<Wi
       return settings;
     },
   };
-}
-
-/**
- * Looks on during a warm-up: `run` must bring jobs through their whole life. Returns what was seen and what the servers say of
- * themselves. Throws where one is weaker than the reports claim.
- */
-export async function watched(
-  world: World,
-  hasStores: boolean,
-  run: () => Promise<unknown>,
-): Promise<Setting[]> {
-  const witness = await startWitness(world, hasStores);
-  await run();
-  const settings = [...(await witness.read()), ...(await readSettings(world, hasStores))];
-  demandStrong(settings);
-  return settings;
 }
 
 async function persistence(world: string, model: ChannelModel): Promise<Setting[]> {

@@ -110,6 +110,8 @@ export async function tollgateSubject(
     readonly environment?: Readonly<Record<string, string>>;
     /** Daemons at once on this world; the subject's pid and profiler are those of the first. Default 1. */
     readonly coordinators?: number;
+    /** Checkout that it is started from; default: this one. */
+    readonly root?: string;
   },
 ): Promise<TollgateSubject> {
   const { name, plan } = client.world;

@@ -1,4 +1,4 @@
-import { integer, parsedAs, UsageError } from '../arguments.ts';
+import { chosen, COMMON_OPTIONS, integer, parsedAs } from '../arguments.ts';
 
 /** In the order in which they are measured: those that change the broker for good come last. */
 export const CONDITION_NAMES = [
@@ -38,26 +38,15 @@ const QUICK = { pairs: 1, jobs: 4_000 };
 /** Reads the options of the suite. Throws UsageError. */
 export function conditionsOptions(argv: readonly string[]): ConditionsOptions {
   const values = parsedAs(argv, {
-    json: { type: 'string' },
-    pairs: { type: 'string' },
-    jobs: { type: 'string' },
-    quick: { type: 'boolean' },
+    ...COMMON_OPTIONS,
     only: { type: 'string' },
     profile: { type: 'string' },
   });
   const base = values.quick ? QUICK : DEFAULT;
   return {
-    names: values.only === undefined ? CONDITION_NAMES : namesOf(values.only),
+    names: chosen(values.only, CONDITION_NAMES),
     pairs: integer('--pairs', values.pairs, 1, 50) ?? base.pairs,
     jobs: integer('--jobs', values.jobs, 200, 100_000) ?? base.jobs,
     profile: values.profile ?? null,
   };
-}
-
-function namesOf(text: string): ConditionName[] {
-  const wanted = text.split(',');
-  const foreign = wanted.find((word) => !CONDITION_NAMES.some((name) => name === word));
-  if (foreign !== undefined)
-    throw new UsageError(`--only knows ${CONDITION_NAMES.join(', ')}, got ${JSON.stringify(foreign)}`);
-  return CONDITION_NAMES.filter((name) => wanted.includes(name));
 }

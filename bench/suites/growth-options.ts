@@ -1,4 +1,4 @@
-import { integer, parsedAs, UsageError } from '../arguments.ts';
+import { chosen, COMMON_OPTIONS, integer, parsedAs } from '../arguments.ts';
 import { AXES, type Axis } from './growth-figures.ts';
 
 /** What `npm run bench -- growth` was asked for. */
@@ -24,24 +24,13 @@ const QUICK = { runs: 1, jobs: 2_000 };
 /** Reads the options of the suite. Throws UsageError. */
 export function growthOptions(argv: readonly string[]): GrowthOptions {
   const values = parsedAs(argv, {
-    json: { type: 'string' },
-    pairs: { type: 'string' },
-    jobs: { type: 'string' },
-    quick: { type: 'boolean' },
+    ...COMMON_OPTIONS,
     only: { type: 'string' },
   });
   const base = values.quick ? QUICK : DEFAULT;
   return {
-    axes: values.only === undefined ? AXES : axesOf(values.only),
+    axes: chosen(values.only, AXES),
     runs: integer('--pairs', values.pairs, 1, 50) ?? base.runs,
     jobs: integer('--jobs', values.jobs, 200, 100_000) ?? base.jobs,
   };
-}
-
-function axesOf(text: string): Axis[] {
-  const wanted = text.split(',');
-  const foreign = wanted.find((word) => !AXES.some((axis) => axis === word));
-  if (foreign !== undefined)
-    throw new UsageError(`--only knows ${AXES.join(', ')}, got ${JSON.stringify(foreign)}`);
-  return AXES.filter((axis) => wanted.includes(axis));
 }

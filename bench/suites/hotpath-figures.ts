@@ -13,6 +13,8 @@ export function figuresOf(runs: readonly Run[]): Figure[] {
     ...rateFigures(runs, 'dispatch'),
     ...rateFigures(runs, 'life'),
     ...cpuFigures(runs),
+    ...processFigures(runs, 'dispatch'),
+    ...processFigures(runs, 'life'),
     ...latencyFigures(runs),
   ];
 }
@@ -72,6 +74,18 @@ function cpuFigures(runs: readonly Run[]): Figure[] {
     figure('cpu/life/tollgate', 'CPU per life, daemon', 'µs', ours),
     figure('cpu/life', 'CPU per life, daemon ÷ relay client', '×', ratios, { target: CPU_TARGET }),
   ];
+}
+
+/** CPU per job of every process while Tollgate works: what planners count with. */
+function processFigures(runs: readonly Run[], kind: SaturatedRun['kind']): Figure[] {
+  const own = saturated(runs, kind, 'tollgate');
+  const processes = Object.keys(own[0]?.cpuMs ?? {}).filter((name) => SUBJECTS.every((one) => one !== name));
+  return ['tollgate', ...processes]
+    .filter(() => own.length > 0)
+    .map((name) => {
+      const values = own.map(({ cpuMs, jobs }) => ((cpuMs[name] ?? Number.NaN) * 1_000) / jobs);
+      return figure(`cpu/${kind}/process/${name}`, `CPU per ${kind}, process ${name}`, 'µs', values);
+    });
 }
 
 const QUANTILES = ['p50', 'p95', 'p99', 'p999'] as const;

@@ -1,12 +1,14 @@
 import { HOTPATH_USAGE, type HotpathOptions, hotpathOptions, type Part } from '../arguments.ts';
+import { BenchError } from '../bench-error.ts';
 import { groundOf } from '../measure/ground.ts';
 import { readMachine } from '../measure/machine.ts';
 import { byFunction, byOurFunction, readProfiles, timeShares } from '../measure/profile.ts';
 import { type Ground, idleRun, latencyRun, saturatedRun } from '../measure/runs.ts';
-import { readVersions, type Setting, watched } from '../measure/settings.ts';
+import { readVersions, type Setting } from '../measure/settings.ts';
 import { alternating } from '../measure/statistics.ts';
+import { watchedRun } from '../measure/warm-up.ts';
 import { Child } from '../process/child.ts';
-import { crowding, type Findings } from '../report/findings.ts';
+import { disturbancesOf, type Findings } from '../report/findings.ts';
 import {
   oneAtATimeSubject,
   relaySubject,
@@ -46,7 +48,7 @@ async function measure(bench: Bench, options: HotpathOptions, argv: readonly str
   const settings = await warmUp(ground, subjects, sizesOf(options.jobs).warmUp);
   const runs = await runAll(ground, subjects, options);
   if (warnings.length > 0)
-    throw new Error(`the daemon warned, so nothing is reported:\n${warnings.slice(0, 5).join('\n')}`);
+    throw new BenchError(`the daemon warned, so nothing is reported:\n${warnings.slice(0, 5).join('\n')}`);
   const tollgate = subjects.find(({ name }) => name === 'tollgate');
   const profile = options.profile === null ? [] : profileLines(options.profile, options.parts);
   return {
@@ -58,7 +60,7 @@ async function measure(bench: Bench, options: HotpathOptions, argv: readonly str
     settings,
     figures: figuresOf(runs),
     notes: [...cpuLines(runs), ...profile],
-    disturbances: crowding(runs),
+    disturbances: disturbancesOf(runs),
     runs,
   };
 }
@@ -109,7 +111,7 @@ async function setUp(
   return { ground: groundOf(stack, fleet, subjects), subjects, warnings };
 }
 
-/** One full life run of each, watched: compilers and caches are warm, and what the figures stand on has been seen. */
+/** A watched run of each. */
 async function warmUp(
   ground: Ground,
   subjects: readonly Subject[],
@@ -118,10 +120,7 @@ async function warmUp(
   const settings: Setting[] = [];
   for (const subject of subjects) {
     tell(`warm-up: ${subject.name}`);
-    const { world } = subject.client;
-    const hasStores = world.servers.postgresAdminUrl !== '';
-    const run = () => saturatedRun(ground, subject, 'life', 0, jobs[subject.name]);
-    settings.push(...(await watched(world, hasStores, run)));
+    settings.push(...(await watchedRun(ground, subject, jobs[subject.name])));
   }
   return settings;
 }

@@ -1,4 +1,4 @@
-import { integer, parsedAs } from '../arguments.ts';
+import { COMMON_OPTIONS, integer, parsedAs } from '../arguments.ts';
 
 /** What `npm run bench -- limits` was asked for. */
 export interface LimitsOptions {
@@ -22,12 +22,7 @@ const QUICK = { pairs: 1, windowMs: 250, jobs: 8_000 };
 
 /** Reads the options of the suite. Throws UsageError. */
 export function limitsOptions(argv: readonly string[]): LimitsOptions {
-  const values = parsedAs(argv, {
-    json: { type: 'string' },
-    pairs: { type: 'string' },
-    jobs: { type: 'string' },
-    quick: { type: 'boolean' },
-  });
+  const values = parsedAs(argv, COMMON_OPTIONS);
   const base = values.quick ? QUICK : DEFAULT;
   return {
     pairs: integer('--pairs', values.pairs, 1, 50) ?? base.pairs,

@@ -3,10 +3,11 @@ import { until } from '../../test/support/until.ts';
 import { groundOf } from '../measure/ground.ts';
 import { readMachine } from '../measure/machine.ts';
 import { type Ground, saturatedRun, startMeter } from '../measure/runs.ts';
-import { demandStrong, readSettings, readVersions, type Setting, startWitness } from '../measure/settings.ts';
+import { readSettings, readVersions, type Setting, startWitness } from '../measure/settings.ts';
 import { alternating } from '../measure/statistics.ts';
+import { requireStrong } from '../measure/warm-up.ts';
 import { Child } from '../process/child.ts';
-import { crowding, type Findings } from '../report/findings.ts';
+import { disturbancesOf, type Findings } from '../report/findings.ts';
 import { relaySubject, type Subject } from '../subjects/subject.ts';
 import type { FleetMethods } from '../world/fleet.ts';
 import { connectClient } from '../world/load.ts';
@@ -70,7 +71,7 @@ async function measure(bench: Bench, options: LimitsOptions, argv: readonly stri
     settings,
     figures: limitFigures(runs),
     notes: ['each alone, the others idle; a batch of 1 is one thing per call or commit'],
-    disturbances: crowding(runs),
+    disturbances: disturbancesOf(runs),
     runs,
   };
 }
@@ -141,6 +142,6 @@ async function warmUp({ ground, relay, world, loads }: Limits, jobs: number): Pr
     ...(await readSettings(relay.client.world, false)),
     ...(await readSettings(world, true)),
   ];
-  demandStrong(settings);
+  requireStrong(settings);
   return settings;
 }

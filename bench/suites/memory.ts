@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { until } from '../../test/support/until.ts';
 import { integer, parsedAs } from '../arguments.ts';
+import { BenchError } from '../bench-error.ts';
 import { machineMs } from '../measure/clock.ts';
 import { rssMiB } from '../measure/memory.ts';
 import { RUN_MS_MAX, type SaturatedRun, startMeter } from '../measure/runs.ts';
@@ -79,6 +80,6 @@ async function saturate({ ground }: Place, subject: TollgateSubject, durationMs:
   await subject.end();
   const { count, refusals } = client.replies;
   if (refusals > 0 || count !== pump.sent)
-    throw new Error(`of ${pump.sent} jobs ${count - refusals} succeeded and ${refusals} did not`);
+    throw new BenchError(`of ${pump.sent} jobs ${count - refusals} succeeded and ${refusals} did not`);
   return { samples, ...used };
 }

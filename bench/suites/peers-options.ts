@@ -1,4 +1,4 @@
-import { integer, parsedAs } from '../arguments.ts';
+import { COMMON_OPTIONS, integer, parsedAs } from '../arguments.ts';
 import type { Contest } from '../peers/settings.ts';
 
 /** What `npm run bench -- peers` was asked for. */
@@ -27,10 +27,7 @@ const JOBS_MAX = 32_000;
 /** Reads the options of the suite. Throws UsageError. */
 export function peersOptions(argv: readonly string[]): PeersOptions {
   const values = parsedAs(argv, {
-    json: { type: 'string' },
-    pairs: { type: 'string' },
-    jobs: { type: 'string' },
-    quick: { type: 'boolean' },
+    ...COMMON_OPTIONS,
     tune: { type: 'boolean' },
   });
   const base = values.quick ? QUICK : DEFAULT;

@@ -1,17 +1,19 @@
 import { Redis } from 'ioredis';
 import { MongoClient } from 'mongodb';
 import { until } from '../../test/support/until.ts';
+import { BenchError } from '../bench-error.ts';
 import { within } from '../measure/clock.ts';
 import { groundOf } from '../measure/ground.ts';
 import { readMachine } from '../measure/machine.ts';
 import { type Ground, saturatedRun, type SaturatedRun, settled, startMeter } from '../measure/runs.ts';
-import { demandStrong, readSettings, readVersions, type Setting, startWitness } from '../measure/settings.ts';
+import { readSettings, readVersions, type Setting, startWitness } from '../measure/settings.ts';
 import { alternating } from '../measure/statistics.ts';
+import { requireStrong } from '../measure/warm-up.ts';
 import type { PeerMethods } from '../peers/peer.ts';
 import { countPostgres } from '../peers/postgres.ts';
 import { type Contest, contests, type PeerName, PEERS } from '../peers/settings.ts';
 import { Child } from '../process/child.ts';
-import { crowding, type Findings } from '../report/findings.ts';
+import { disturbancesOf, type Findings } from '../report/findings.ts';
 import { columns, plain } from '../report/report.ts';
 import { type Subject, tollgateSubject } from '../subjects/subject.ts';
 import type { FleetMethods } from '../world/fleet.ts';
@@ -66,7 +68,9 @@ async function measure(bench: Bench, options: PeersOptions, argv: readonly strin
     }
   }
   if (arena.warnings.length > 0)
-    throw new Error(`the daemon warned, so nothing is reported:\n${arena.warnings.slice(0, 5).join('\n')}`);
+    throw new BenchError(
+      `the daemon warned, so nothing is reported:\n${arena.warnings.slice(0, 5).join('\n')}`,
+    );
   return {
     suite: 'peers',
     startedAt,
@@ -80,7 +84,7 @@ async function measure(bench: Bench, options: PeersOptions, argv: readonly strin
       `${await redisPersistence(arena.world)}; locks, hand-overs and traces are as durable as Tollgate's`,
       'every run was counted: locks committed in PostgreSQL, traces in MongoDB, dispatches at the nodes, jobs left in the queue',
     ],
-    disturbances: crowding([...own, ...runs]),
+    disturbances: disturbancesOf([...own, ...runs]),
     runs: [...own, ...runs],
   };
 }
@@ -130,7 +134,7 @@ async function warmUp(arena: Arena, jobs: number): Promise<Setting[]> {
   for (const contest of all.filter((one) => !isHandedOver(one)))
     await peerRun(arena, contest, 0, backlogOf(contest, jobs));
   settings.push(...seen, ...(await readSettings(world, true)));
-  demandStrong(settings);
+  requireStrong(settings);
   return settings;
 }
 
@@ -171,13 +175,15 @@ async function peerRun(
   if (hasNodes) {
     const arrived = ground.fleet.call('arrived', world.name);
     const arrivals = await within(arrived, RUN_MS_MAX, `${jobs} dispatches of ${subject}`);
-    if (arrivals.duplicates > 0) throw new Error(`${subject} dispatched ${arrivals.duplicates} jobs twice`);
+    if (arrivals.duplicates > 0)
+      throw new BenchError(`${subject} dispatched ${arrivals.duplicates} jobs twice`);
     endMs = arrivals.lastMs;
   }
   const used = meter();
   const { left, released } = await child.call('end');
-  if (left > 0) throw new Error(`${subject} left ${left} of ${jobs} jobs incomplete`);
-  if (hasNodes && released !== jobs) throw new Error(`${subject} took ${released} slots for ${jobs} jobs`);
+  if (left > 0) throw new BenchError(`${subject} left ${left} of ${jobs} jobs incomplete`);
+  if (hasNodes && released !== jobs)
+    throw new BenchError(`${subject} took ${released} slots for ${jobs} jobs`);
   const locks = variant === 'no-op' ? 0 : jobs;
   await expectCounts(world, before, { locks, traces: hasNodes ? jobs : 0 }, subject);
   const ms = endMs - startMs;
@@ -213,7 +219,7 @@ async function expectCounts(world: World, before: Counts, more: Counts, subject:
   const after = await countsOf(world);
   const [locks, traces] = [after.locks - before.locks, after.traces - before.traces];
   if (locks !== more.locks || traces !== more.traces)
-    throw new Error(
+    throw new BenchError(
       `${subject} made ${locks} locks and ${traces} traces instead of ${more.locks} and ${more.traces}`,
     );
 }

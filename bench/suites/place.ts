@@ -1,12 +1,14 @@
 import { join } from 'node:path';
+import { BenchError } from '../bench-error.ts';
 import type { Members } from '../measure/cpu.ts';
 import { flowRun } from '../measure/flow.ts';
 import { groundOf } from '../measure/ground.ts';
 import { readMachine } from '../measure/machine.ts';
 import { type Ground, saturatedRun } from '../measure/runs.ts';
-import { readVersions, type Setting, watched } from '../measure/settings.ts';
+import { readVersions, type Setting } from '../measure/settings.ts';
+import { watched } from '../measure/warm-up.ts';
 import { Child } from '../process/child.ts';
-import { crowding, type Findings } from '../report/findings.ts';
+import { disturbancesOf, type Findings } from '../report/findings.ts';
 import { type TollgateSubject, tollgateSubject } from '../subjects/subject.ts';
 import type { FleetMethods } from '../world/fleet.ts';
 import { connectClient } from '../world/load.ts';
@@ -57,7 +59,7 @@ export async function addTollgate(
 ): Promise<TollgateSubject> {
   const { bench, ground, warnings, processes, settings, worlds } = place;
   tell(`world ${name}: making and warming up`);
-  const world = await makeWorld(bench.t, name, true, plan);
+  const world = await makeWorld(bench.t, name, true, { plan });
   worlds.push(world);
   await ground.fleet.call('start', { world: name, nodes: nodesOf(world), config: world.config });
   const client = await connectClient(bench.t, world);
@@ -87,13 +89,13 @@ export async function findingsOf(
   { settings, warnings, worlds }: Place,
   of: Pick<Findings, 'suite' | 'startedAt' | 'figures' | 'notes'> & {
     readonly argv: readonly string[];
-    readonly runs: readonly { readonly foreignShare: number | null }[];
+    readonly runs: Parameters<typeof disturbancesOf>[0];
   },
 ): Promise<Findings> {
   const { suite, startedAt, figures, notes, argv, runs } = of;
   const [world] = worlds;
   if (warnings.length > 0)
-    throw new Error(`the daemon warned, so nothing is reported:\n${warnings.slice(0, 5).join('\n')}`);
+    throw new BenchError(`the daemon warned, so nothing is reported:\n${warnings.slice(0, 5).join('\n')}`);
   return {
     suite,
     startedAt,
@@ -103,7 +105,7 @@ export async function findingsOf(
     settings,
     figures,
     notes,
-    disturbances: crowding(runs),
+    disturbances: disturbancesOf(runs),
     runs,
   };
 }

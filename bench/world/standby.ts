@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { Client } from 'pg';
 import { findBinary } from '../../src/stack/binaries.ts';
 import { until } from '../../test/support/until.ts';
+import { BenchError } from '../bench-error.ts';
 import { machineMs } from '../measure/clock.ts';
 import { summarize } from '../measure/statistics.ts';
 import type { Owner } from '../process/owner.ts';
@@ -36,14 +37,14 @@ export class Standby {
     this.#receiver = receiver;
     this.#wire = wire;
     receiver.once('exit', (code, signal) => {
-      if (!this.#isStopping && !owner.isEnding) throw new Error(`pg_receivewal ended with ${signal ?? code}`);
+      if (!this.#isStopping) owner.fail(new BenchError(`pg_receivewal ended with ${signal ?? code}`));
     });
   }
 
   /** Starts one whose answers are `delayMs` late, detached. Throws where PostgreSQL is not ours to change. */
   static async start({ t, stack, owner }: Bench, delayMs: number): Promise<Standby> {
     if (!stack.started.includes('postgres'))
-      throw new Error('a synchronous standby needs a PostgreSQL of the bench: give it no URL of one');
+      throw new BenchError('a synchronous standby needs a PostgreSQL of the bench: give it no URL of one');
     const admin = new Client({ connectionString: stack.urls.postgresAdmin });
     await admin.connect();
     t.after(() => admin.end());
@@ -51,7 +52,8 @@ export class Standby {
     const wire = await lateAnswers(hostname, Number(port), delayMs);
     t.after(() => wire.close());
     const { found } = await findBinary('postgres');
-    if (found === undefined) throw new Error('PostgreSQL was not found, and pg_receivewal lies beside it');
+    if (found === undefined)
+      throw new BenchError('PostgreSQL was not found, and pg_receivewal lies beside it');
     // Beside the program itself: some systems link only the server onto PATH.
     const program = join(dirname(realpathSync(found.path)), 'pg_receivewal');
     const folder = mkdtempSync(join(stack.folder, 'standby-'));
@@ -63,7 +65,7 @@ export class Standby {
       env: { PATH: process.env['PATH'] ?? '', PGPASSWORD: decodeURIComponent(password) },
       stdio: ['ignore', 'ignore', 2],
     });
-    if (receiver.pid === undefined) throw new Error(`${program} could not be started`);
+    if (receiver.pid === undefined) throw new BenchError(`${program} could not be started`);
     owner.adopt(receiver.pid);
     const standby = new Standby(admin, receiver, wire, owner);
     t.after(() => standby.stop());

@@ -16,6 +16,7 @@ import { ensureCollections } from '../../src/traces/collections.ts';
 import { generateNodeKey, rawPublicKey } from '../../src/workers/agent/keys.ts';
 import { databaseOptions, quietLog, roleUrls } from '../../test/support/ledger.ts';
 import { isolatedServers, type Teardown, type TestServers } from '../../test/support/servers.ts';
+import { BenchError } from '../bench-error.ts';
 import { INPUT_TOKENS_MAX } from './jobs.ts';
 import { FLOOD_REPLY_QUEUE, FLOODER, PUBLISHER, REPLY_QUEUE } from './names.ts';
 import { USUAL_PLAN, type WorldPlan } from './plan.ts';
@@ -60,19 +61,35 @@ export interface BenchNode {
   readonly pools: readonly string[];
 }
 
-/** Makes a world after `plan`; it is removed when `t` ends. Without `hasStores` it is a vhost only. */
+/** Brings an empty database to a schema. */
+export type Migrate = (postgresAdminUrl: string) => Promise<unknown>;
+
+/** How a world is made; what is left out is the usual. */
+export interface WorldOptions {
+  readonly plan?: WorldPlan;
+  /** Whose schema it gets; default: ours. */
+  readonly migrateStores?: Migrate;
+}
+
+/** Makes a world; it is removed when `t` ends. Without `hasStores` it is a vhost only. */
 export async function makeWorld(
   t: Teardown,
   name: string,
   hasStores: boolean,
-  plan: WorldPlan = USUAL_PLAN,
+  { plan = USUAL_PLAN, migrateStores = (url) => migrate({ url }, quietLog) }: WorldOptions = {},
 ): Promise<World> {
   const needs = hasStores
     ? ({ postgres: true, redis: true, amqp: true, mongo: true } as const)
     : ({ amqp: true } as const);
-  const servers = await isolatedServers(t, needs);
+  const servers = await isolatedServers(t, needs).catch((error: unknown) => {
+    const said = error instanceof Error ? error.message : String(error);
+    throw new BenchError(`no place of its own could be made on the servers: ${said}`, { cause: error });
+  });
   const config = loadConfig({ flags: settingsOf(servers, hasStores), env: {}, needs: [] });
-  if (hasStores) await fillStores(servers, config, plan);
+  if (hasStores) {
+    await migrateStores(servers.postgresAdminUrl);
+    await fillStores(servers, config, plan);
+  }
   const admin = new AmqpBroker({
     ...config.broker,
     ...config.servers,
@@ -147,7 +164,6 @@ function settingsOf(servers: TestServers, hasStores: boolean): Record<string, st
 }
 
 async function fillStores(servers: TestServers, config: Config, plan: WorldPlan): Promise<void> {
-  await migrate({ url: servers.postgresAdminUrl }, quietLog);
   await ensureCollections(config.servers);
   const db = new Database(databaseOptions(servers.postgresAdminUrl, null), quietLog);
   try {

@@ -81,7 +81,11 @@ await t.test('parts that did not run have no figures', async (t) => {
   const withoutPartner = figuresOf([saturated({ subject: 'tollgate' })]);
   t.same(
     withoutPartner.map(({ name }) => name),
-    ['saturated dispatch, tollgate'],
+    [
+      'saturated dispatch, tollgate',
+      'CPU per dispatch, process tollgate',
+      'CPU per dispatch, process rabbitmq',
+    ],
   );
 });
 

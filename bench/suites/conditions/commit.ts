@@ -1,3 +1,4 @@
+import { BenchError } from '../../bench-error.ts';
 import { saturatedRun } from '../../measure/runs.ts';
 import { plain } from '../../report/report.ts';
 import { Standby } from '../../world/standby.ts';
@@ -20,7 +21,7 @@ export async function slowCommit({ place, jobs, usual }: Circumstances): Promise
   const line = `a commit of one record takes ${plain(freeMs)} ms, and ${plain(attachedMs)} ms with the standby attached`;
   tell(line);
   if (attachedMs - freeMs < DELAY_MS - EARLY_MS)
-    throw new Error(`the standby adds no ${DELAY_MS} ms: ${line}`);
+    throw new BenchError(`the standby adds no ${DELAY_MS} ms: ${line}`);
   let isAttached = false;
   const set = async (wanted: boolean): Promise<void> => {
     if (wanted !== isAttached) await (wanted ? standby.attach() : standby.detach());

@@ -1,3 +1,4 @@
+import { BenchError } from '../../bench-error.ts';
 import { flowRun } from '../../measure/flow.ts';
 import { makeCrowd } from '../../world/crowd.ts';
 import { tell } from '../suite.ts';
@@ -20,7 +21,7 @@ export async function manyWorkers({ place, jobs, usual }: Circumstances): Promis
   };
   await crowd.resize(WORKERS);
   const seen = await crowd.poolSize();
-  if (seen < WORKERS) throw new Error(`of ${WORKERS} workers ${seen} are known`);
+  if (seen < WORKERS) throw new BenchError(`of ${WORKERS} workers ${seen} are known`);
   tell(`${seen} workers are known`);
   size = WORKERS;
   return {
