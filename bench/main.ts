@@ -1,18 +1,47 @@
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { UsageError } from './arguments.ts';
+import { BenchError, WeakSettingError } from './bench-error.ts';
+import { requireStrong } from './measure/warm-up.ts';
+import { STATUS } from './process/status.ts';
+import { isDisturbed } from './report/findings.ts';
 import { reportLines } from './report/report.ts';
+import { all } from './suites/all.ts';
+import type { Command } from './suites/command.ts';
+import { compare } from './suites/compare.ts';
+import { conditions } from './suites/conditions.ts';
+import { faults } from './suites/faults.ts';
 import { flood } from './suites/flood.ts';
+import { growth } from './suites/growth.ts';
 import { hotpath } from './suites/hotpath.ts';
+import { limits } from './suites/limits.ts';
+import { memory } from './suites/memory.ts';
+import { page } from './suites/page.ts';
+import { peers } from './suites/peers.ts';
+import { rows } from './suites/rows.ts';
 import type { Suite } from './suites/suite.ts';
 
 /** Suites by name. */
-const SUITES: Readonly<Record<string, Suite>> = { hotpath, flood };
+const SUITES: Readonly<Record<string, Suite>> = {
+  hotpath,
+  limits,
+  peers,
+  conditions,
+  rows,
+  memory,
+  growth,
+  flood,
+  compare,
+  faults,
+};
 
-/** Exit statuses: a wrong command line; runs that were disturbed, so that no figure was shown. */
-const STATUS = { usage: 2, disturbed: 3 } as const;
+/** What else there is, by name. */
+const COMMANDS: Readonly<Record<string, Command>> = { all: all(() => Object.keys(SUITES)), page };
 
 function usage(): string {
-  const names = Object.entries(SUITES).map(([name, { asks }]) => `  ${name.padEnd(12)}${asks}`);
+  const names = Object.entries({ ...SUITES, ...COMMANDS }).map(
+    ([name, { asks }]) => `  ${name.padEnd(12)}${asks}`,
+  );
   return `usage: npm run bench -- SUITE [options]    (SUITE --help tells its options)\n\n${names.join('\n')}`;
 }
 
@@ -24,30 +53,56 @@ function jsonFile(argv: readonly string[]): string | null {
   return word === '--json' ? (argv[at + 1] ?? null) : word.slice('--json='.length);
 }
 
-async function run(suite: Suite, argv: readonly string[]): Promise<void> {
-  const findings = await suite.run(argv);
-  const file = jsonFile(argv);
-  if (file !== null) writeFileSync(file, `${JSON.stringify(findings, null, 1)}\n`);
-  process.stdout.write(`${reportLines(findings).join('\n')}\n`);
-  if (findings.disturbances.length > 0) process.exitCode = STATUS.disturbed;
+/** Runs a suite as a command: it is reported, and written where `--json` says. */
+function asCommand({ asks, usage: ownUsage, run }: Suite): Command {
+  return {
+    asks,
+    usage: ownUsage,
+    run: async (argv) => {
+      const file = jsonFile(argv);
+      // Before the work: a folder that cannot be made is told at once.
+      if (file !== null) mkdirSync(dirname(file), { recursive: true });
+      const findings = await run(argv);
+      requireStrong(findings.settings);
+      if (file !== null) writeFileSync(file, `${JSON.stringify(findings, null, 1)}\n`);
+      process.stdout.write(`${reportLines(findings).join('\n')}\n`);
+      return isDisturbed(findings) ? STATUS.disturbed : 0;
+    },
+  };
+}
+
+function commandOf(name: string | undefined): Command | undefined {
+  if (name === undefined) return undefined;
+  if (Object.hasOwn(COMMANDS, name)) return COMMANDS[name];
+  const suite = Object.hasOwn(SUITES, name) ? SUITES[name] : undefined;
+  return suite && asCommand(suite);
+}
+
+async function obey(command: Command, argv: readonly string[]): Promise<void> {
+  try {
+    process.exitCode = await command.run(argv);
+  } catch (error) {
+    if (error instanceof UsageError) {
+      process.stderr.write(`${error.message}\n\n${command.usage}\n`);
+      process.exitCode = STATUS.usage;
+    } else if (error instanceof BenchError) {
+      process.stderr.write(`${error.message}\n`);
+      // What was under way when it failed may still wait for what will not come.
+      process.exit(error instanceof WeakSettingError ? STATUS.weak : STATUS.impossible);
+    } else throw error;
+  }
 }
 
 const [name, ...argv] = process.argv.slice(2);
-const suite = name !== undefined && Object.hasOwn(SUITES, name) ? SUITES[name] : undefined;
-if (suite === undefined) {
+const command = commandOf(name);
+if (command === undefined) {
   const isAsked = name === '--help' || name === '-h';
   (isAsked ? process.stdout : process.stderr).write(
     `${isAsked ? '' : `no suite ${name ?? 'was named'}\n`}${usage()}\n`,
   );
   process.exitCode = isAsked ? 0 : STATUS.usage;
 } else if (argv.includes('--help') || argv.includes('-h')) {
-  process.stdout.write(`${suite.usage}\n`);
+  process.stdout.write(`${command.usage}\n`);
 } else {
-  try {
-    await run(suite, argv);
-  } catch (error) {
-    if (!(error instanceof UsageError)) throw error;
-    process.stderr.write(`${error.message}\n\n${suite.usage}\n`);
-    process.exitCode = STATUS.usage;
-  }
+  await obey(command, argv);
 }

@@ -1,9 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Child } from '../process/child.ts';
+import { type Backlog, backlogOf } from './backlog.ts';
 import { machineMs, within } from './clock.ts';
 import { cpuBetween, type CpuMs, type MachineCpu, type Members, readCpu, readMachineCpu } from './cpu.ts';
 import type { FleetMethods } from '../world/fleet.ts';
-import { makeJobs } from '../world/jobs.ts';
+import type { Departure } from '../world/load.ts';
+import { type JobMix, makeJobs } from '../world/jobs.ts';
 import { type Quantiles, quantilesOf } from './statistics.ts';
 import type { Subject, SubjectName } from '../subjects/subject.ts';
 
@@ -43,14 +45,21 @@ export interface LatencyRun {
   readonly latencyMs: Quantiles;
   /** How late the generator itself was. */
   readonly latenessMs: Quantiles;
+  /** Due and not arrived; `isSustained` says whether the latencies mean anything. */
+  readonly backlog: Backlog;
   readonly cpuMs: CpuMs;
   readonly foreignShare: number | null;
 }
 
 /** No run may hang: a saturated one ends by then. */
-const RUN_MS_MAX = 180_000;
+export const RUN_MS_MAX = 180_000;
 /** The broker writes a backlog to its segments in the background; what is measured begins after that. */
-const SETTLE_MS = 400;
+export const SETTLE_MS = 400;
+
+/** Resolves when the servers had time for what a backlog left them to do. */
+export function settled(): Promise<void> {
+  return sleep(SETTLE_MS);
+}
 
 /**
  * Works off a backlog of `jobs`. The clock runs from the moment the subject is told to begin until the last dispatch is in the
@@ -62,15 +71,16 @@ export async function saturatedRun(
   kind: SaturatedRun['kind'],
   pair: number,
   jobs: number,
+  mix: Partial<JobMix> = {},
 ): Promise<SaturatedRun> {
   const { fleet } = ground;
   const { client } = subject;
   const world = client.world.name;
-  await subject.fill(jobs);
+  await subject.fill(jobs, mix);
   await fleet.call('expect', { world, jobs, answers: kind === 'life' ? 'at once' : 'later' });
   client.expectReplies(jobs);
   const arrived = fleet.call('arrived', world);
-  await sleep(SETTLE_MS);
+  await settled();
   await subject.profiler?.start();
   const meter = startMeter(ground);
   const startMs = machineMs();
@@ -106,7 +116,7 @@ export async function latencyRun(
   await fleet.call('expect', { world, jobs: messages.length, answers: 'later' });
   client.expectReplies(messages.length);
   await subject.begin();
-  await sleep(SETTLE_MS);
+  await settled();
   const meter = startMeter(ground);
   const departures = await client.publishPaced(messages, perSecond);
   await within(fleet.call('arrived', world), RUN_MS_MAX, `the last dispatch of ${subject.name}`);
@@ -119,9 +129,22 @@ export async function latencyRun(
     subject: subject.name,
     pair,
     perSecond,
-    latencyMs: quantilesOf(departures.map(({ job, dueMs }) => (atMs.get(job) ?? Number.NaN) - dueMs)),
-    latenessMs: quantilesOf(departures.map(({ dueMs, sentMs }) => sentMs - dueMs)),
+    ...latenciesOf(departures, atMs),
     ...used,
+  };
+}
+
+/** What an open loop came to: `atMs` is when each job arrived. Latency counts from when a job was due. */
+export function latenciesOf(
+  departures: readonly Departure[],
+  atMs: ReadonlyMap<string, number>,
+): Pick<LatencyRun, 'latencyMs' | 'latenessMs' | 'backlog'> {
+  const dueMs = departures.map((one) => one.dueMs);
+  const arrivedMs = departures.map(({ job }) => atMs.get(job) ?? Number.NaN);
+  return {
+    latencyMs: quantilesOf(arrivedMs.map((ms, i) => ms - (dueMs[i] ?? Number.NaN))),
+    latenessMs: quantilesOf(departures.map(({ dueMs: due, sentMs }) => sentMs - due)),
+    backlog: backlogOf(dueMs, arrivedMs),
   };
 }
 
@@ -139,7 +162,7 @@ export async function idleRun(
   const { client } = subject;
   const world = client.world.name;
   await subject.begin();
-  await sleep(SETTLE_MS);
+  await settled();
   const meter = startMeter(ground);
   const latenciesMs: number[] = [];
   for (const message of makeJobs(jobs)) {
@@ -161,6 +184,7 @@ export async function idleRun(
     perSecond: 0,
     latencyMs: quantilesOf(latenciesMs),
     latenessMs: quantilesOf([0]),
+    backlog: { middle: 0, end: 0 },
     ...used,
   };
 }
@@ -169,14 +193,14 @@ export async function idleRun(
  * Answers what was only dispatched, outside the clock: slots, locks and leases are free again for the next run, and each job
  * has proved that it was really locked, because it settles.
  */
-async function answerHeld({ fleet }: Ground, { name, client, holdsJobs }: Subject): Promise<void> {
+export async function answerHeld({ fleet }: Ground, { name, client, holdsJobs }: Subject): Promise<void> {
   if (!holdsJobs) return;
   await fleet.call('answerHeld', client.world.name);
   await within(client.replied(), RUN_MS_MAX, `the replies of ${name}`);
 }
 
 /** Reads the processes' CPU now; the function it returns tells what was used since. */
-function startMeter({
+export function startMeter({
   processes,
   hasAllServers,
   cores,

@@ -5,7 +5,6 @@ import { MongoClient } from 'mongodb';
 import { Client } from 'pg';
 import { nodeDeclarations, poolDeclarations } from '../../src/broker/topology.ts';
 import { EXCHANGE, jobKey, jobQueue, nodeQueue, RESULT_KEY } from '../../src/contracts/names.ts';
-import { MODEL, NODES } from '../world/names.ts';
 import type { World } from '../world/world.ts';
 
 /** One setting that a figure stands on, as the server itself told it. */
@@ -84,11 +83,14 @@ function mongoSetting(name: string, value: unknown, needed: string): Setting {
 }
 
 async function queueSettings(world: World): Promise<Setting[]> {
+  // All pools and all nodes are declared by the same two functions, so one of each stands for the others.
+  const [model = ''] = world.plan.models;
+  const [node = ''] = world.plan.nodes.map(({ id }) => id);
   const wanted = [
-    ...poolDeclarations(MODEL, world.config.broker),
-    ...NODES.flatMap((node) => nodeDeclarations(node, world.config.broker)),
+    ...poolDeclarations(model, world.config.broker),
+    ...nodeDeclarations(node, world.config.broker),
   ];
-  const names = [jobQueue(MODEL, 'interactive'), nodeQueue(NODES[0] ?? '')];
+  const names = [jobQueue(model, 'interactive'), nodeQueue(node)];
   const settings: Setting[] = [];
   for (const name of names) {
     const queue = await managed(world, `/queues/${encodeURIComponent(world.servers.vhost)}/${name}`);
@@ -131,8 +133,8 @@ export async function startWitness(world: World, hasStores: boolean): Promise<Wi
   model.on('error', () => undefined);
   const channel = await model.createChannel();
   const keys = [
-    [EXCHANGE.jobs, jobKey(MODEL, 'interactive')],
-    ...NODES.map((node) => [EXCHANGE.dispatch, node]),
+    ...world.plan.models.map((pool) => [EXCHANGE.jobs, jobKey(pool, 'interactive')]),
+    ...world.plan.nodes.map(({ id }) => [EXCHANGE.dispatch, id]),
     [EXCHANGE.results, RESULT_KEY],
   ];
   await channel.assertQueue(WITNESS_QUEUE, { durable: false });

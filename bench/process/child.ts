@@ -1,6 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { BenchError } from '../bench-error.ts';
+import { isLost } from './lost.ts';
 import type { Owner } from './owner.ts';
 
 /** What a program of the bench lets its parent call. Arguments and answers travel by structured clone. */
@@ -37,6 +39,11 @@ export function serveParent<M extends Methods<M>>(methods: M): void {
         },
       );
   });
+  // The parent tells which server is gone; anything else is a fault of ours, with where it came from.
+  process.once('uncaughtException', (error) => {
+    process.stderr.write(`${(isLost(error) ? error.message : error.stack) ?? error.name}\n`);
+    process.exit(1);
+  });
   process.once('disconnect', () => process.exit());
 }
 
@@ -67,7 +74,9 @@ export class Child<M extends Methods<M>> {
     owner.adopt(pid);
     this.#process.on('message', (answer: Answer) => this.#settle(answer));
     this.#process.once('exit', (code, signal) => {
-      if (!this.#isStopping && !owner.isEnding) throw new Error(`${program} ended with ${signal ?? code}`);
+      const error = new BenchError(`${program}, a process of the bench, ended with ${signal ?? code}`);
+      for (const call of this.#open.values()) call.reject(error);
+      if (!this.#isStopping) owner.fail(error);
     });
   }
 

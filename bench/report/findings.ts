@@ -1,6 +1,6 @@
 import type { Machine } from '../measure/machine.ts';
 import type { Setting } from '../measure/settings.ts';
-import { quartileSpread, type Summary, summarize } from '../measure/statistics.ts';
+import { type Quantiles, quartileSpread, type Summary, summarize } from '../measure/statistics.ts';
 
 /** A bound on the median of a figure. */
 export type Target = { readonly atLeast: number } | { readonly atMost: number };
@@ -83,6 +83,31 @@ export function crowding(runs: readonly { readonly foreignShare: number | null }
   return [
     `other processes took more than ${percent(FOREIGN_SHARE_MAX)} of the machine in ${crowded.length} of ${runs.length} runs (at most ${most})`,
   ];
+}
+
+/** A generator this late at its median was kept from its work; it looks at the clock every millisecond. */
+const LATE_MS_MAX = 5;
+
+/** Runs at a fixed rate whose generator could not keep it, as a line; empty: it could. */
+export function lateness(runs: readonly { readonly latenessMs?: Pick<Quantiles, 'p50'> }[]): string[] {
+  const late = runs.flatMap(({ latenessMs }) => (latenessMs === undefined ? [] : [latenessMs.p50]));
+  const tooLate = late.filter((ms) => ms > LATE_MS_MAX);
+  if (tooLate.length <= late.length * DISTURBED_RUNS_SHARE_MAX) return [];
+  return [
+    `the load generator itself was more than ${LATE_MS_MAX} ms late at its median in ${tooLate.length} of ${late.length} runs at a fixed rate`,
+  ];
+}
+
+/** All that is known to have made these runs worthless, a line each. */
+export function disturbancesOf(
+  runs: readonly { readonly foreignShare: number | null; readonly latenessMs?: Pick<Quantiles, 'p50'> }[],
+): string[] {
+  return [...crowding(runs), ...lateness(runs)];
+}
+
+/** True where all of it was disturbed, or a figure that is to be judged: the values of that one lie too far apart. */
+export function isDisturbed({ disturbances, figures }: Pick<Findings, 'disturbances' | 'figures'>): boolean {
+  return disturbances.length > 0 || figures.some((one) => one.target !== null && 'spread' in verdictOf(one));
 }
 
 /** A share as people read it. */

@@ -17,6 +17,7 @@ export function columns(rows: readonly (readonly string[])[]): string[] {
 /** A number with as many digits as mean something. */
 export function plain(value: number): string {
   if (Number.isNaN(value)) return '–';
+  if (value === 0) return '0';
   if (Math.abs(value) >= 100) return Math.round(value).toLocaleString('en');
   return value.toFixed(Math.abs(value) >= 10 ? 1 : 2);
 }
@@ -31,17 +32,21 @@ export function shownTarget(target: Target): string {
   return 'atLeast' in target ? `≥ ${plain(target.atLeast)}` : `≤ ${plain(target.atMost)}`;
 }
 
+const READ_BACK = [
+  'read back: fsync, synchronous_commit and full_page_writes on; w: majority, j: true, persistent engine;',
+  '  quorum source, durable classic node queues, persistent messages: as strong as stated in all runs',
+];
+
 /** The report as lines. Where the runs were disturbed it says so and shows no figure. */
 export function reportLines(findings: Findings): string[] {
-  const { machine, versions, figures, notes, disturbances } = findings;
+  const { machine, versions, settings, figures, notes, disturbances } = findings;
   const head = [
     `Tollgate bench, suite ${findings.suite}, ${findings.startedAt}: ${findings.command}`,
     `${machine.cores} cores (${machine.cpu}), ${machine.memoryGiB} GiB, kernel ${machine.kernel}, Node ${machine.node}, commit ${machine.commit ?? 'unknown'}`,
     Object.entries(versions)
       .map(([server, version]) => `${server} ${version}`)
       .join(', '),
-    'read back: fsync, synchronous_commit and full_page_writes on; w: majority, j: true, persistent engine;',
-    '  quorum source, durable classic node queues, persistent messages: as strong as stated in all runs',
+    ...(settings.length > 0 ? READ_BACK : []),
     '',
   ];
   if (disturbances.length > 0) {

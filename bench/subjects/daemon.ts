@@ -1,12 +1,13 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+import { BenchError } from '../bench-error.ts';
+import { OWN_ROOT } from '../process/checkout.ts';
 import type { Owner } from '../process/owner.ts';
 import { connectProfiler, type Profiler } from '../measure/profiler.ts';
 import { serveEnvironment, type World } from '../world/world.ts';
 
-const PROGRAM = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
 const START_MS_MAX = 30_000;
 const STOP_MS_MAX = 40_000;
 
@@ -24,8 +25,7 @@ export class Daemon {
     this.pid = pid;
     this.profiler = profiler;
     process.once('exit', (code, signal) => {
-      if (!this.#isStopping && !owner.isEnding)
-        throw new Error(`tollgate serve ended with ${signal ?? code}`);
+      if (!this.#isStopping) owner.fail(new BenchError(`tollgate serve ended with ${signal ?? code}`));
     });
   }
 
@@ -56,11 +56,14 @@ export async function startDaemon(
     readonly owner: Owner;
     readonly onWarning: OnWarning;
     readonly environment?: Readonly<Record<string, string>>;
+    /** Checkout that it is started from; default: this one. */
+    readonly root?: string;
   },
 ): Promise<Daemon> {
-  const { profile, owner, onWarning, environment = {} } = options;
+  const { profile, owner, onWarning, environment = {}, root = OWN_ROOT } = options;
   const inspecting = profile === null ? [] : ['--inspect=127.0.0.1:0'];
-  const child = spawn(process.execPath, [...inspecting, PROGRAM, 'serve'], {
+  const child = spawn(process.execPath, [...inspecting, join(root, 'src/cli/main.ts'), 'serve'], {
+    cwd: root,
     env: { PATH: process.env['PATH'] ?? '', ...serveEnvironment(world), ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -69,11 +72,11 @@ export async function startDaemon(
   const serving = Promise.withResolvers<void>();
   const inspector = Promise.withResolvers<string>();
   const timer = setTimeout(
-    () => serving.reject(new Error('tollgate serve did not start in time')),
+    () => serving.reject(new BenchError('tollgate serve did not start in time')),
     START_MS_MAX,
   );
   child.once('exit', (code, signal) =>
-    serving.reject(new Error(`tollgate serve ended with ${signal ?? code}`)),
+    serving.reject(new BenchError(`tollgate serve ended with ${signal ?? code}`)),
   );
   createInterface({ input: child.stdout }).on('line', (line) => {
     if (line.includes('"msg":"serving"')) serving.resolve();

@@ -3,9 +3,9 @@ import { until } from '../../test/support/until.ts';
 import { Child } from '../process/child.ts';
 import { startDaemon, type OnWarning } from './daemon.ts';
 import type { FleetMethods } from '../world/fleet.ts';
-import { makeJobs } from '../world/jobs.ts';
+import { type JobMix, makeJobs } from '../world/jobs.ts';
 import type { Client } from '../world/load.ts';
-import { MODEL, NODES } from '../world/names.ts';
+import { MODEL } from '../world/names.ts';
 import type { OneAtATimeMethods } from './one-at-a-time.ts';
 import type { Owner } from '../process/owner.ts';
 import type { Profiler } from '../measure/profiler.ts';
@@ -25,16 +25,14 @@ export interface Subject {
   readonly profiler: Profiler | null;
   /** Jobs that were only dispatched must be answered before the next run: they hold slots and credit. */
   readonly holdsJobs: boolean;
-  /** Puts a backlog into its queue while it consumes nothing; resolves when all of it is there. */
-  fill(jobs: number): Promise<void>;
+  /** Puts a backlog into its queue while it consumes nothing; resolves when all of it is there. `mix`: of one model. */
+  fill(jobs: number, mix?: Partial<JobMix>): Promise<void>;
   /** Lets it take jobs. */
   begin(): Promise<void>;
   /** Ends what `begin` began, when all is done. */
   end(): Promise<void>;
   stop(): Promise<void>;
 }
-
-const QUEUE_NAME = jobQueue(MODEL, 'interactive');
 
 /** The bare relay, plain or tuned, in a world that is a vhost only; both may share it. */
 export async function relaySubject(
@@ -50,7 +48,7 @@ export async function relaySubject(
     pid: child.pid,
     profiler: null,
     holdsJobs: false,
-    fill: (jobs) => client.publish(makeJobs(jobs)),
+    fill: (jobs, mix) => client.publish(makeJobs(jobs, mix)),
     begin: () => child.call('begin'),
     end: () => child.call('end'),
     stop: () => child.stop(),
@@ -72,10 +70,11 @@ export async function oneAtATimeSubject(
     pid: child.pid,
     profiler: null,
     holdsJobs: true,
-    fill: async (jobs) => {
-      await client.publish(makeJobs(jobs));
+    fill: async (jobs, mix) => {
+      await client.publish(makeJobs(jobs, mix));
       await fleet.call('hello', name);
-      await until(async () => (await child.call('workers')) === NODES.length, 'the workers to be known');
+      const { nodes } = client.world.plan;
+      await until(async () => (await child.call('workers')) === nodes.length, 'the workers to be known');
     },
     begin: () => child.call('begin'),
     end: async () => {
@@ -86,7 +85,12 @@ export async function oneAtATimeSubject(
   };
 }
 
-/** Jobs that make an open pool pause: more than a wake-up lets try again at once. */
+/** Tollgate, of one or several daemons. */
+export interface TollgateSubject extends Subject {
+  readonly pids: readonly number[];
+}
+
+/** Jobs that make an open pool of one coordinator pause: more than a wake-up lets try again at once. */
 const PAUSE_JOBS = 100;
 /** A coordinator gives up a pool without a free slot after `line.pauseAfterMs`, 1 s. */
 const PAUSE_MS_MAX = 10_000;
@@ -104,13 +108,29 @@ export async function tollgateSubject(
     readonly onWarning: OnWarning;
     /** Settings of the daemon besides the world's. */
     readonly environment?: Readonly<Record<string, string>>;
+    /** Daemons at once on this world; the subject's pid and profiler are those of the first. Default 1. */
+    readonly coordinators?: number;
+    /** Checkout that it is started from; default: this one. */
+    readonly root?: string;
   },
-): Promise<Subject> {
-  const { name } = client.world;
+): Promise<TollgateSubject> {
+  const { name, plan } = client.world;
+  const { coordinators = 1 } = options;
   const daemon = await startDaemon(client.world, options);
-  const isPaused = async (): Promise<boolean> => {
-    const { ready, consumers } = await client.count(QUEUE_NAME);
-    return ready === PAUSE_JOBS && consumers === 0;
+  const daemons = [daemon];
+  // One after the other: both would declare the same queues, and none is to be later than the other for a reason of ours.
+  while (daemons.length < coordinators) daemons.push(await startDaemon(client.world, options));
+  const pauseJobs = PAUSE_JOBS * coordinators;
+  const pause = async (model: string): Promise<void> => {
+    const queue = jobQueue(model, 'interactive');
+    await client.publish(makeJobs(pauseJobs, { models: [model] }));
+    const isPaused = async (): Promise<boolean> => {
+      const { ready, consumers } = await client.count(queue);
+      return ready === pauseJobs && consumers === 0;
+    };
+    await until(isPaused, 'the pool without workers to pause', { timeoutMs: PAUSE_MS_MAX });
+    // What was handed back is marked redelivered, which takes the careful way; it has left no row anywhere.
+    await client.purge(queue);
   };
   return {
     name: 'tollgate',
@@ -118,15 +138,17 @@ export async function tollgateSubject(
     pid: daemon.pid,
     profiler: daemon.profiler,
     holdsJobs: true,
-    fill: async (jobs) => {
-      await client.publish(makeJobs(PAUSE_JOBS));
-      await until(isPaused, 'the pool without workers to pause', { timeoutMs: PAUSE_MS_MAX });
-      // What was handed back is marked redelivered, which takes the careful way; it has left no row anywhere.
-      await client.purge(QUEUE_NAME);
-      await client.publish(makeJobs(jobs));
+    pids: daemons.map(({ pid }) => pid),
+    fill: async (jobs, mix = {}) => {
+      const [model = MODEL, ...others] = mix.models ?? plan.models;
+      if (others.length > 0) throw new Error('a backlog is of one pool: flowRun is for several');
+      await pause(model);
+      await client.publish(makeJobs(jobs, { ...mix, models: [model] }));
     },
     begin: () => fleet.call('hello', name),
     end: () => fleet.call('bye', name),
-    stop: () => daemon.stop(),
+    stop: async () => {
+      await Promise.all(daemons.map((one) => one.stop()));
+    },
   };
 }

@@ -1,14 +1,14 @@
 import { publisherUser } from '../../src/contracts/names.ts';
-import type { Teardown } from '../../test/support/servers.ts';
 import { until } from '../../test/support/until.ts';
 import { FLOOD_USAGE, type FloodOptions, floodOptions } from '../arguments.ts';
+import { groundOf } from '../measure/ground.ts';
 import { readMachine } from '../measure/machine.ts';
 import { type Ground, latencyRun, saturatedRun } from '../measure/runs.ts';
-import { readSettings, readVersions } from '../measure/settings.ts';
+import { readVersions } from '../measure/settings.ts';
 import { alternating, pairedRatios, type Quantiles, ratioInterval } from '../measure/statistics.ts';
+import { watchedRun } from '../measure/warm-up.ts';
 import { Child } from '../process/child.ts';
-import type { Owner } from '../process/owner.ts';
-import { type Figure, figure, type Findings } from '../report/findings.ts';
+import { disturbancesOf, type Figure, figure, type Findings } from '../report/findings.ts';
 import { columns, plain } from '../report/report.ts';
 import { type Subject, tollgateSubject } from '../subjects/subject.ts';
 import type { FleetMethods } from '../world/fleet.ts';
@@ -46,6 +46,7 @@ interface FloodRun {
   readonly floodPerSecond: number;
   readonly latencyMs: Quantiles;
   readonly latenessMs: Quantiles;
+  readonly foreignShare: number | null;
   readonly flood: Flood;
 }
 
@@ -62,15 +63,11 @@ export const flood: Suite = {
   },
 };
 
-async function measure(
-  { t, owner }: Bench,
-  options: FloodOptions,
-  argv: readonly string[],
-): Promise<Findings> {
+async function measure(bench: Bench, options: FloodOptions, argv: readonly string[]): Promise<Findings> {
   const startedAt = new Date().toISOString();
-  const { ground, subject, flooder } = await setUp(t, owner);
+  const { ground, subject, flooder } = await setUp(bench);
   const { world } = subject.client;
-  await saturatedRun(ground, subject, 'life', 0, SATURATED_JOBS / 4);
+  const settings = await watchedRun(ground, subject, SATURATED_JOBS / 4);
   const { perSecond } = await saturatedRun(ground, subject, 'dispatch', 0, SATURATED_JOBS);
   tell(`intake: ${perSecond.toFixed(0)} jobs/s`);
   const refusalsPerSecond = await burstOf(subject, flooder);
@@ -92,19 +89,19 @@ async function measure(
     command: ['npm run bench -- flood', ...argv].join(' '),
     machine: readMachine(),
     versions: await readVersions(world),
-    settings: await readSettings(world, true),
+    settings,
     figures: [
       figure('flood/intake', 'intake', '/s', [perSecond]),
       figure('flood/refusals', 'refusals of a burst', '/s', [refusalsPerSecond]),
       ...figuresOf(runs),
     ],
     notes: intervalLines(runs, seconds),
-    disturbances: [],
+    disturbances: disturbancesOf(runs),
     runs,
   };
 }
 
-async function setUp(t: Teardown, owner: Owner) {
+async function setUp({ t, stack, owner }: Bench) {
   const fleet = new Child<FleetMethods>('world/fleet.ts', owner);
   t.after(() => fleet.stop());
   const world = await makeWorld(t, 'tollgate', true);
@@ -127,8 +124,7 @@ async function setUp(t: Teardown, owner: Owner) {
     adminUrl: world.servers.amqpUrl,
     config: world.config,
   });
-  const { cores } = readMachine();
-  const ground: Ground = { fleet, processes: {}, hasAllServers: false, cores };
+  const ground = groundOf(stack, fleet, [subject, { name: 'flooder', pid: flooder.pid }]);
   return { ground, subject, flooder };
 }
 
@@ -156,7 +152,13 @@ async function floodRun(
   const floodPerSecond = Math.round(intake * share);
   await flooder.call('begin', { perSecond: floodPerSecond, isControl });
   const stopping = setTimeout(() => void flooder.call('end'), (seconds + 1) * 1_000);
-  const { latencyMs, latenessMs } = await latencyRun(ground, subject, pair, OTHERS_PER_SECOND, seconds);
+  const { latencyMs, latenessMs, foreignShare } = await latencyRun(
+    ground,
+    subject,
+    pair,
+    OTHERS_PER_SECOND,
+    seconds,
+  );
   clearTimeout(stopping);
   await flooder.call('end');
   const run = {
@@ -166,6 +168,7 @@ async function floodRun(
     floodPerSecond,
     latencyMs,
     latenessMs,
+    foreignShare,
     flood: await allAnswered(flooder),
   };
   const { p50, p99 } = latencyMs;

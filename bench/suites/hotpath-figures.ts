@@ -1,3 +1,4 @@
+import { isSustained } from '../measure/backlog.ts';
 import type { LatencyRun, SaturatedRun } from '../measure/runs.ts';
 import { pairedRatios } from '../measure/statistics.ts';
 import { type Figure, figure, type Target } from '../report/findings.ts';
@@ -12,6 +13,8 @@ export function figuresOf(runs: readonly Run[]): Figure[] {
     ...rateFigures(runs, 'dispatch'),
     ...rateFigures(runs, 'life'),
     ...cpuFigures(runs),
+    ...processFigures(runs, 'dispatch'),
+    ...processFigures(runs, 'life'),
     ...latencyFigures(runs),
   ];
 }
@@ -36,6 +39,8 @@ const LATENCY_TARGET: Target = { atMost: 2.5 };
 const JUDGED_RATES: readonly number[] = [500, 1_000];
 /** Latencies, above all their tails, lie further apart than rates. */
 const LATENCY_SPREAD_MAX = 1;
+/** A backlog that grows is a multiple of what is too much; how large it is exactly says little. */
+const BACKLOG_SPREAD_MAX = 3;
 
 /** Kinds of saturated runs as the report calls them. */
 export const TITLES = { dispatch: 'saturated dispatch', life: 'full life' } as const;
@@ -71,21 +76,70 @@ function cpuFigures(runs: readonly Run[]): Figure[] {
   ];
 }
 
+/** CPU per job of every process while Tollgate works: what planners count with. */
+function processFigures(runs: readonly Run[], kind: SaturatedRun['kind']): Figure[] {
+  const own = saturated(runs, kind, 'tollgate');
+  const processes = Object.keys(own[0]?.cpuMs ?? {}).filter((name) => SUBJECTS.every((one) => one !== name));
+  return ['tollgate', ...processes]
+    .filter(() => own.length > 0)
+    .map((name) => {
+      const values = own.map(({ cpuMs, jobs }) => ((cpuMs[name] ?? Number.NaN) * 1_000) / jobs);
+      return figure(`cpu/${kind}/process/${name}`, `CPU per ${kind}, process ${name}`, 'µs', values);
+    });
+}
+
 const QUANTILES = ['p50', 'p95', 'p99', 'p999'] as const;
 type QuantileName = (typeof QUANTILES)[number];
 
 function latencyFigures(runs: readonly Run[]): Figure[] {
-  const latencies = runs.filter((run): run is LatencyRun => run.kind === 'latency' || run.kind === 'idle');
-  const rates = [...new Set(latencies.map((run) => run.perSecond))].toSorted((a, b) => a - b);
-  return rates.flatMap((perSecond) =>
+  const all = runs.filter((run): run is LatencyRun => run.kind === 'latency' || run.kind === 'idle');
+  const latencies = pacesOf(all).flatMap((perSecond) =>
+    SUBJECTS.map((subject) => runsAt(all, subject, perSecond))
+      .filter((own) => keptUp(own, perSecond) || own.length === 0)
+      .flat(),
+  );
+  return [...latencyRowsOf(latencies), ...backlogFigures(all)];
+}
+
+/** Without the rates that a subject could not sustain; the other subject's stay, with nothing to be set against. */
+function latencyRowsOf(latencies: readonly LatencyRun[]): Figure[] {
+  return pacesOf(latencies).flatMap((perSecond) =>
     QUANTILES.flatMap((quantile) => {
       const of = (subject: SubjectName) =>
-        latencies
-          .filter((run) => run.subject === subject && run.perSecond === perSecond)
-          .map((run) => run.latencyMs[quantile]);
+        runsAt(latencies, subject, perSecond).map((run) => run.latencyMs[quantile]);
       return latencyRows(perSecond, quantile, of('relay'), of('tollgate'));
     }),
   );
+}
+
+/** Who could not keep up with which rate: the backlog that was left when the last job was due, still growing. */
+function backlogFigures(runs: readonly LatencyRun[]): Figure[] {
+  return pacesOf(runs).flatMap((perSecond) =>
+    SUBJECTS.flatMap((subject) => {
+      const own = runsAt(runs, subject, perSecond);
+      if (own.length === 0 || keptUp(own, perSecond)) return [];
+      const name = `latency at ${perSecond}/s, ${subject}: NOT SUSTAINED, backlog at the end`;
+      const left = own.map(({ backlog }) => backlog.end);
+      return [
+        figure(`latency/${perSecond}/backlog/${subject}`, name, 'jobs', left, {
+          spreadMax: BACKLOG_SPREAD_MAX,
+        }),
+      ];
+    }),
+  );
+}
+
+/** One run that fell behind may have been disturbed; half of them may not. */
+function keptUp(runs: readonly LatencyRun[], perSecond: number): boolean {
+  return runs.filter(({ backlog }) => !isSustained(backlog, perSecond)).length * 2 < runs.length;
+}
+
+function runsAt(runs: readonly LatencyRun[], subject: SubjectName, perSecond: number): LatencyRun[] {
+  return runs.filter((run) => run.subject === subject && run.perSecond === perSecond);
+}
+
+function pacesOf(runs: readonly LatencyRun[]): number[] {
+  return [...new Set(runs.map((run) => run.perSecond))].toSorted((a, b) => a - b);
 }
 
 /** Only p50 and p99 at some rates have a target; where there is none the ratio is left out. */
@@ -95,16 +149,16 @@ function latencyRows(
   relays: readonly number[],
   ours: readonly number[],
 ): Figure[] {
-  if (ours.length === 0 || relays.length === 0) return [];
   const label = quantile === 'p999' ? 'p99.9' : quantile;
   const name = `${perSecond === 0 ? 'latency when idle' : `latency at ${perSecond}/s`}, ${label}`;
   const id = `latency/${perSecond}/${quantile}`;
   const options = { spreadMax: LATENCY_SPREAD_MAX };
   const rows = [
-    figure(`${id}/relay`, `${name}, relay`, 'ms', relays, options),
-    figure(`${id}/tollgate`, `${name}, tollgate`, 'ms', ours, options),
+    ...(relays.length > 0 ? [figure(`${id}/relay`, `${name}, relay`, 'ms', relays, options)] : []),
+    ...(ours.length > 0 ? [figure(`${id}/tollgate`, `${name}, tollgate`, 'ms', ours, options)] : []),
   ];
-  if (!JUDGED_RATES.includes(perSecond) || quantile === 'p95' || quantile === 'p999') return rows;
+  const isJudged = JUDGED_RATES.includes(perSecond) && (quantile === 'p50' || quantile === 'p99');
+  if (!isJudged || rows.length < 2) return rows;
   const ratios = pairedRatios(ours, relays);
   return [
     ...rows,

@@ -1,14 +1,14 @@
-import { SERVER_NAMES } from '../../src/stack/binaries.ts';
-import type { Stack } from '../../src/stack/stack.ts';
 import { HOTPATH_USAGE, type HotpathOptions, hotpathOptions, type Part } from '../arguments.ts';
-import type { Members } from '../measure/cpu.ts';
+import { BenchError } from '../bench-error.ts';
+import { groundOf } from '../measure/ground.ts';
 import { readMachine } from '../measure/machine.ts';
 import { byFunction, byOurFunction, readProfiles, timeShares } from '../measure/profile.ts';
 import { type Ground, idleRun, latencyRun, saturatedRun } from '../measure/runs.ts';
-import { readSettings, readVersions, type Setting, startWitness, weakSettings } from '../measure/settings.ts';
+import { readVersions, type Setting } from '../measure/settings.ts';
 import { alternating } from '../measure/statistics.ts';
+import { watchedRun } from '../measure/warm-up.ts';
 import { Child } from '../process/child.ts';
-import { crowding, type Findings } from '../report/findings.ts';
+import { disturbancesOf, type Findings } from '../report/findings.ts';
 import {
   oneAtATimeSubject,
   relaySubject,
@@ -21,6 +21,7 @@ import { connectClient } from '../world/load.ts';
 import { makeWorld, nodesOf } from '../world/world.ts';
 import { cpuLines, figuresOf, type Run } from './hotpath-figures.ts';
 import { type Bench, type Suite, tell, withBench } from './suite.ts';
+import { measureReplay, readReplay } from './trace-replay.ts';
 
 /**
  * How fast do jobs go from the queue to a node, and through their whole life, how long does one take, and what is that
@@ -31,9 +32,13 @@ import { type Bench, type Suite, tell, withBench } from './suite.ts';
 export const hotpath: Suite = {
   asks: 'how fast is the main job, and beside what',
   usage: HOTPATH_USAGE,
-  run: (argv) => {
+  run: async (argv) => {
     const options = hotpathOptions(argv);
-    return withBench((bench) => measure(bench, options, argv));
+    const { trace, speed, traceJobsMax } = options;
+    if (trace === null) return withBench((bench) => measure(bench, options, argv));
+    // A wrong file is told before any server starts.
+    const replay = await readReplay(trace, speed, traceJobsMax);
+    return withBench((bench) => measureReplay(bench, replay, argv));
   },
 };
 
@@ -43,7 +48,7 @@ async function measure(bench: Bench, options: HotpathOptions, argv: readonly str
   const settings = await warmUp(ground, subjects, sizesOf(options.jobs).warmUp);
   const runs = await runAll(ground, subjects, options);
   if (warnings.length > 0)
-    throw new Error(`the daemon warned, so nothing is reported:\n${warnings.slice(0, 5).join('\n')}`);
+    throw new BenchError(`the daemon warned, so nothing is reported:\n${warnings.slice(0, 5).join('\n')}`);
   const tollgate = subjects.find(({ name }) => name === 'tollgate');
   const profile = options.profile === null ? [] : profileLines(options.profile, options.parts);
   return {
@@ -55,7 +60,7 @@ async function measure(bench: Bench, options: HotpathOptions, argv: readonly str
     settings,
     figures: figuresOf(runs),
     notes: [...cpuLines(runs), ...profile],
-    disturbances: crowding(runs),
+    disturbances: disturbancesOf(runs),
     runs,
   };
 }
@@ -74,7 +79,7 @@ function sizes(many: number, few: number): Readonly<Record<SubjectName, number>>
   return { relay: fast, 'tuned relay': fast, tollgate: fast, 'one at a time': slow };
 }
 
-const RATES_PER_S = [500, 1_000];
+const RATES_PER_S = [100, 500, 1_000, 2_000];
 const IDLE_JOBS = 100;
 
 async function setUp(
@@ -103,31 +108,10 @@ async function setUp(
   const tollgate = await tollgateSubject(client, fleet, { owner, profile: options.profile, onWarning });
   t.after(() => tollgate.stop());
   const subjects = [...relays, tollgate, naive];
-  const own = SERVER_NAMES.filter((name) => isOwn(stack, name));
-  const processes: Record<string, Members> = {
-    ...Object.fromEntries(subjects.map(({ name, pid }) => [name, { pid }])),
-    fleet: { pid: fleet.pid },
-    client: { pid: process.pid },
-    ...Object.fromEntries(own.map((name) => [name, { folder: `${stack.folder}/${name}` }])),
-  };
-  const { cores } = readMachine();
-  return {
-    ground: { fleet, processes, hasAllServers: own.length === SERVER_NAMES.length, cores },
-    subjects,
-    warnings,
-  };
+  return { ground: groundOf(stack, fleet, subjects), subjects, warnings };
 }
 
-function isOwn(stack: Stack, name: (typeof SERVER_NAMES)[number]): boolean {
-  try {
-    stack.server(name);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** One full life run of each, watched: compilers and caches are warm, and what the figures stand on has been seen. */
+/** A watched run of each. */
 async function warmUp(
   ground: Ground,
   subjects: readonly Subject[],
@@ -136,16 +120,8 @@ async function warmUp(
   const settings: Setting[] = [];
   for (const subject of subjects) {
     tell(`warm-up: ${subject.name}`);
-    const { world } = subject.client;
-    const hasStores = world.servers.postgresAdminUrl !== '';
-    const witness = await startWitness(world, hasStores);
-    await saturatedRun(ground, subject, 'life', 0, jobs[subject.name]);
-    settings.push(...(await witness.read()), ...(await readSettings(world, hasStores)));
+    settings.push(...(await watchedRun(ground, subject, jobs[subject.name])));
   }
-  const weak = weakSettings(settings).map(
-    ({ name, value, needed }) => `${name} is ${value} and has to be ${needed}`,
-  );
-  if (weak.length > 0) throw new Error(`weaker than the report would claim:\n${weak.join('\n')}`);
   return settings;
 }
 

@@ -1,8 +1,13 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { stackEnvironment } from '../../src/stack/environment.ts';
 import type { Stack } from '../../src/stack/stack.ts';
 import { withStack } from '../../src/stack/with-stack.ts';
 import type { Teardown } from '../../test/support/servers.ts';
+import { UsageError } from '../arguments.ts';
+import { serverProcesses } from '../measure/ground.ts';
+import { requireRoom } from '../measure/requirements.ts';
 import { type Owner, ownerOf } from '../process/owner.ts';
+import { explained, requireGiven, watchServers } from '../process/reachable.ts';
 import type { Findings } from '../report/findings.ts';
 
 /** One question that the bench answers. */
@@ -21,17 +26,59 @@ export interface Bench {
   readonly owner: Owner;
 }
 
-/** Runs `measure` on servers that are found, installed or started as for `npm test`. */
-export function withBench<T>(measure: (bench: Bench) => Promise<T>): Promise<T> {
+/** On servers that are not ours something is left otherwise, but one that is gone must not hold us up. */
+const ENDING_MS_MAX = 20_000;
+
+/**
+ * Runs `measure` on servers that are found, installed or started as for `npm test`. Throws BenchError, before anything is
+ * started, where the machine is too small or a server that was named is not there; and at once when a server or a process of
+ * the bench goes away in the middle.
+ */
+export async function withBench<T>(measure: (bench: Bench) => Promise<T>): Promise<T> {
+  requireRoom();
+  await requireGiven(process.env);
   return withStack(async (stack) => {
-    Object.assign(process.env, stackEnvironment(stack.urls));
+    const environment = stackEnvironment(stack.urls);
+    Object.assign(process.env, environment);
+    const failed = Promise.withResolvers<never>();
+    const fail = (error: unknown): void => failed.reject(error);
+    // A driver that loses its server may say so where nobody listens. After a failure it goes on doing so until we exit.
+    process.on('uncaughtException', fail);
+    const unwatch = watchServers(environment, fail);
     const endings: (() => unknown)[] = [];
+    const bench = {
+      t: { after: (end: () => unknown) => endings.push(end) },
+      stack,
+      owner: ownerOf(stack, fail),
+    };
     try {
-      return await measure({ t: { after: (end) => endings.push(end) }, stack, owner: ownerOf(stack) });
-    } finally {
+      const found = await Promise.race([measure(bench), failed.promise]);
       for (const end of endings.toReversed()) await end();
+      process.off('uncaughtException', fail);
+      return found;
+    } catch (error) {
+      if (error instanceof UsageError) throw error;
+      const reason = await explained(error, environment);
+      await endWithout(stack, endings);
+      throw reason;
+    } finally {
+      unwatch();
     }
   });
+}
+
+/** After a failure: servers of our own end with all that was made in them; from given ones it is taken back, if they let us. */
+async function endWithout(stack: Stack, endings: readonly (() => unknown)[]): Promise<void> {
+  if (serverProcesses(stack).isComplete) return;
+  const ended = (async () => {
+    for (const end of endings.toReversed())
+      try {
+        await end();
+      } catch {
+        // What is gone has nothing left to be removed.
+      }
+  })();
+  await Promise.race([ended, sleep(ENDING_MS_MAX)]);
 }
 
 /** Progress, a line at a time: standard output is the report's. */

@@ -61,21 +61,29 @@ export class Client {
    * Publishes at a fixed rate whatever becomes of them (open loop): message n is due n / rate after the first, and what is
    * late is sent at once. Latency is to be counted from `dueMs`, so that our own lateness is not hidden.
    */
-  async publishPaced(messages: readonly OutMessage[], perSecond: number): Promise<Departure[]> {
+  publishPaced(messages: readonly OutMessage[], perSecond: number): Promise<Departure[]> {
+    return this.publishAt(messages.map((message, n) => ({ message, atMs: (n * 1_000) / perSecond })));
+  }
+
+  /** As `publishPaced`, each when it is due: `atMs` after the first, never before the one above. */
+  async publishAt(
+    timed: readonly { readonly message: OutMessage; readonly atMs: number }[],
+  ): Promise<Departure[]> {
     const departures: Departure[] = [];
     const outcomes: Promise<void>[] = [];
     const startMs = machineMs();
     const { promise: ended, resolve } = Promise.withResolvers<void>();
     const tick = (): void => {
       const sentMs = machineMs();
-      const from = departures.length;
-      const dueCount = Math.min(messages.length, Math.floor(((sentMs - startMs) * perSecond) / 1_000) + 1);
-      if (dueCount > from) outcomes.push(this.publish(messages.slice(from, dueCount)));
-      for (let i = from; i < dueCount; i++) {
-        const job = messages[i]?.messageId ?? '';
-        departures.push({ job, dueMs: startMs + (i * 1_000) / perSecond, sentMs });
+      const due: OutMessage[] = [];
+      for (let next = timed[departures.length]; next !== undefined; next = timed[departures.length]) {
+        const dueMs = startMs + next.atMs;
+        if (dueMs > sentMs) break;
+        due.push(next.message);
+        departures.push({ job: next.message.messageId ?? '', dueMs, sentMs });
       }
-      if (dueCount === messages.length) resolve();
+      if (due.length > 0) outcomes.push(this.publish(due));
+      if (departures.length === timed.length) resolve();
       else setTimeout(tick, TICK_MS);
     };
     tick();
@@ -97,6 +105,11 @@ export class Client {
     const lastMs = await this.#done.promise;
     if (this.#refusals > 0) throw new Error(`${this.#refusals} jobs did not succeed`);
     return lastMs;
+  }
+
+  /** Replies since `expectReplies`, and how many of them told of no success. */
+  get replies(): { readonly count: number; readonly refusals: number } {
+    return { count: this.#replies, refusals: this.#refusals };
   }
 
   /** Drops every message that is ready. */

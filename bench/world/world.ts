@@ -16,16 +16,28 @@ import { ensureCollections } from '../../src/traces/collections.ts';
 import { generateNodeKey, rawPublicKey } from '../../src/workers/agent/keys.ts';
 import { databaseOptions, quietLog, roleUrls } from '../../test/support/ledger.ts';
 import { isolatedServers, type Teardown, type TestServers } from '../../test/support/servers.ts';
-import { ACCOUNTS, FLOOD_REPLY_QUEUE, FLOODER, MODEL, NODES, PUBLISHER, REPLY_QUEUE } from './names.ts';
+import { BenchError } from '../bench-error.ts';
+import { INPUT_TOKENS_MAX } from './jobs.ts';
+import { FLOOD_REPLY_QUEUE, FLOODER, PUBLISHER, REPLY_QUEUE } from './names.ts';
+import { USUAL_PLAN, type WorldPlan } from './plan.ts';
 
 const REPLY_QUEUE_UNUSED_MS = 3_600_000;
 
 const CREDIT_MICRO = 1_000_000_000_000n;
 
+/** Of every model. */
+const PRICES_AND_LIMITS = {
+  inputPriceMicro: 100_000_000n,
+  outputPriceMicro: 300_000_000n,
+  inputTokensMax: INPUT_TOKENS_MAX,
+  outputTokensMax: 4_096,
+  timeoutMsMax: 600_000,
+};
+
 /** Broker users are the whole broker's, so one password serves all worlds of a run. */
 const password = randomBytes(16).toString('hex');
 /** Identity keys of the nodes, PKCS #8 PEM, the same in all worlds. */
-const keys = new Map(NODES.map((node) => [node, generateNodeKey()]));
+const keys = new Map<string, ReturnType<typeof generateNodeKey>>();
 
 /**
  * A place of its own on the same servers: a vhost with the product's exchanges and queues, and, where a whole Tollgate
@@ -33,6 +45,7 @@ const keys = new Map(NODES.map((node) => [node, generateNodeKey()]));
  */
 export interface World {
   readonly name: string;
+  readonly plan: WorldPlan;
   readonly servers: TestServers;
   /** Complete where the world has all four servers; its bounds are the product's defaults. */
   readonly config: Config;
@@ -45,16 +58,38 @@ export interface BenchNode {
   readonly id: string;
   readonly amqpUrl: string;
   readonly keyPem: string;
+  readonly pools: readonly string[];
+}
+
+/** Brings an empty database to a schema. */
+export type Migrate = (postgresAdminUrl: string) => Promise<unknown>;
+
+/** How a world is made; what is left out is the usual. */
+export interface WorldOptions {
+  readonly plan?: WorldPlan;
+  /** Whose schema it gets; default: ours. */
+  readonly migrateStores?: Migrate;
 }
 
 /** Makes a world; it is removed when `t` ends. Without `hasStores` it is a vhost only. */
-export async function makeWorld(t: Teardown, name: string, hasStores: boolean): Promise<World> {
+export async function makeWorld(
+  t: Teardown,
+  name: string,
+  hasStores: boolean,
+  { plan = USUAL_PLAN, migrateStores = (url) => migrate({ url }, quietLog) }: WorldOptions = {},
+): Promise<World> {
   const needs = hasStores
     ? ({ postgres: true, redis: true, amqp: true, mongo: true } as const)
     : ({ amqp: true } as const);
-  const servers = await isolatedServers(t, needs);
+  const servers = await isolatedServers(t, needs).catch((error: unknown) => {
+    const said = error instanceof Error ? error.message : String(error);
+    throw new BenchError(`no place of its own could be made on the servers: ${said}`, { cause: error });
+  });
   const config = loadConfig({ flags: settingsOf(servers, hasStores), env: {}, needs: [] });
-  if (hasStores) await fillStores(servers, config);
+  if (hasStores) {
+    await migrateStores(servers.postgresAdminUrl);
+    await fillStores(servers, config, plan);
+  }
   const admin = new AmqpBroker({
     ...config.broker,
     ...config.servers,
@@ -67,20 +102,27 @@ export async function makeWorld(t: Teardown, name: string, hasStores: boolean): 
   });
   await admin.start();
   t.after(() => admin.stop());
-  await admin.topology.declarePool(MODEL);
-  for (const node of NODES) await admin.topology.declareNode(node);
+  for (const model of plan.models) await admin.topology.declarePool(model);
+  for (const { id } of plan.nodes) await admin.topology.declareNode(id);
   await admin.topology.declareReplyQueue(REPLY_QUEUE, REPLY_QUEUE_UNUSED_MS);
-  await addUsers(t, servers);
-  return { name, servers, config, admin };
+  await addUsers(t, servers, plan);
+  return { name, plan, servers, config, admin };
 }
 
 /** The nodes with their logins in this world. */
 export function nodesOf(world: World): BenchNode[] {
-  return [...keys].map(([id, key]) => ({
+  return world.plan.nodes.map(({ id, models }) => ({
     id,
     amqpUrl: amqpUrlAs(world, nodeUser(id)),
-    keyPem: key.export({ type: 'pkcs8', format: 'pem' }).toString(),
+    keyPem: keyOf(id).export({ type: 'pkcs8', format: 'pem' }).toString(),
+    pools: models,
   }));
+}
+
+function keyOf(node: string): ReturnType<typeof generateNodeKey> {
+  const key = keys.get(node) ?? generateNodeKey();
+  keys.set(node, key);
+  return key;
 }
 
 /** The URL by which `user` connects to this world. */
@@ -121,31 +163,24 @@ function settingsOf(servers: TestServers, hasStores: boolean): Record<string, st
   };
 }
 
-async function fillStores(servers: TestServers, config: Config): Promise<void> {
-  await migrate({ url: servers.postgresAdminUrl }, quietLog);
+async function fillStores(servers: TestServers, config: Config, plan: WorldPlan): Promise<void> {
   await ensureCollections(config.servers);
   const db = new Database(databaseOptions(servers.postgresAdminUrl, null), quietLog);
   try {
-    await new Models(db).add({
-      name: MODEL,
-      inputPriceMicro: 100_000_000n,
-      outputPriceMicro: 300_000_000n,
-      inputTokensMax: 8_192,
-      outputTokensMax: 4_096,
-      timeoutMsMax: 600_000,
-    });
+    const models = new Models(db);
+    for (const name of plan.models) await models.add({ name, ...PRICES_AND_LIMITS });
     const accounts = new Accounts(db);
     await accounts.addPublisher(PUBLISHER);
-    for (const account of ACCOUNTS) {
+    for (const account of plan.accounts) {
       await accounts.create(account);
       await accounts.addNamespace(`${account}/prod`);
       await accounts.entitle(PUBLISHER, account);
       await accounts.topUp(newUuidV7(), account, CREDIT_MICRO);
     }
     const nodes = new Nodes(db);
-    for (const [id, key] of keys) {
-      const publicKey = rawPublicKey(key);
-      await nodes.register({ id, owner: 'bench', publicKey, models: [MODEL], lifecycle: 'active' });
+    for (const { id, models: served } of plan.nodes) {
+      const publicKey = rawPublicKey(keyOf(id));
+      await nodes.register({ id, owner: 'bench', publicKey, models: served, lifecycle: 'active' });
     }
   } finally {
     await db.close();
@@ -173,12 +208,16 @@ export async function addFlooder(t: Teardown, world: World): Promise<void> {
   t.after(() => management.deleteUser(user));
 }
 
-async function addUsers(t: Teardown, { amqpAdminUrl, vhost }: TestServers): Promise<void> {
+async function addUsers(
+  t: Teardown,
+  { amqpAdminUrl, vhost }: TestServers,
+  { nodes }: WorldPlan,
+): Promise<void> {
   const management = new Management({ url: amqpAdminUrl, vhost, requestMsMax: 10_000 });
   const publisher = publisherUser(PUBLISHER);
   const users = new Map([
     [publisher, publisherPermissions(publisher)],
-    ...NODES.map((node) => [nodeUser(node), nodePermissions(node)] as const),
+    ...nodes.map(({ id }) => [nodeUser(id), nodePermissions(id)] as const),
   ]);
   for (const [user, permissions] of users) {
     await management.createUser(user, password, permissions);

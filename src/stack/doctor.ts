@@ -100,7 +100,7 @@ const DEFAULT_PORTS: Readonly<Record<string, number>> = {
 };
 
 /** First host and port of a URL; by hand, because a URL with several hosts is one that `URL` refuses. */
-function placeOf(url: string): { host: string; port: number } {
+export function placeOf(url: string): { host: string; port: number } {
   const [, scheme = '', host = '', port] =
     /^([a-z+]+):\/\/(?:[^@/]*@)?(\[[^\]]*\]|[^:/,?]*)(?::(\d+))?/.exec(url) ?? [];
   return { host: host.replace(/^\[|\]$/g, ''), port: Number(port ?? DEFAULT_PORTS[scheme] ?? 0) };

@@ -8,9 +8,12 @@ await t.test('without options all parts run in five pairs', async (t) => {
     json: null,
     pairs: 5,
     jobs: 20_000,
-    latencyS: 6,
+    latencyS: 4,
     parts: PARTS,
     profile: null,
+    trace: null,
+    speed: null,
+    traceJobsMax: 100_000,
   });
 });
 

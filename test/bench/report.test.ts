@@ -34,6 +34,7 @@ function latency(change: Partial<LatencyRun>): LatencyRun {
     perSecond: 500,
     latencyMs: quantilesOf([1, 2, 4]),
     latenessMs: quantilesOf([0]),
+    backlog: { middle: 0, end: 0 },
     cpuMs: {},
     foreignShare: 0.01,
     ...change,
@@ -80,7 +81,11 @@ await t.test('parts that did not run have no figures', async (t) => {
   const withoutPartner = figuresOf([saturated({ subject: 'tollgate' })]);
   t.same(
     withoutPartner.map(({ name }) => name),
-    ['saturated dispatch, tollgate'],
+    [
+      'saturated dispatch, tollgate',
+      'CPU per dispatch, process tollgate',
+      'CPU per dispatch, process rabbitmq',
+    ],
   );
 });
 

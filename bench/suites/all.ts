@@ -1,0 +1,217 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { constants, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { chosen, parsedAs } from '../arguments.ts';
+import { BenchError, WeakSettingError } from '../bench-error.ts';
+import { machineMs } from '../measure/clock.ts';
+import { readMachine } from '../measure/machine.ts';
+import { requireRoom } from '../measure/requirements.ts';
+import { requireStrong } from '../measure/warm-up.ts';
+import { OWN_ROOT } from '../process/checkout.ts';
+import { requireGiven } from '../process/reachable.ts';
+import { STATUS } from '../process/status.ts';
+import { readFindings, readObject } from '../report/read-json.ts';
+import { ALL_MINUTES_MAX, FILES_OF_ALL, SUITES_OF_ALL } from '../report/wanted.ts';
+import {
+  distinctSettings,
+  isComplete,
+  type Outcome,
+  rowsOf,
+  type Whole,
+  wholeLines,
+} from '../report/whole.ts';
+import type { Command } from './command.ts';
+import { tell } from './suite.ts';
+
+const USAGE = `usage: npm run bench -- all [options]
+
+  --json FILE     write every figure with its target and whether it holds
+  --only SUITES   some of ${SUITES_OF_ALL.map(({ suite }) => suite).join(', ')}, with commas between
+  --quick         small runs of each: to see that all of it works, and nothing else`;
+
+/** No suite may hold up the others: the longest takes 9 minutes. */
+const SUITE_MS_MAX = 15 * 60_000;
+const ALL_MS_MAX = ALL_MINUTES_MAX * 60_000;
+/** A suite that was told to end has this long to remove its servers. */
+const END_MS_MAX = 30_000;
+
+const MAIN = fileURLToPath(new URL('../main.ts', import.meta.url));
+const PRELOAD = pathToFileURL(join(OWN_ROOT, 'scripts/launched.mjs')).href;
+const RESULTS = join(OWN_ROOT, 'bench/results');
+
+/** What `all` was asked for. */
+export interface AllOptions {
+  readonly json: string | null;
+  readonly isQuick: boolean;
+  readonly suites: readonly string[];
+}
+
+/** Reads the options. Throws UsageError. */
+export function allOptions(argv: readonly string[]): AllOptions {
+  const known = SUITES_OF_ALL.map(({ suite }) => suite);
+  const values = parsedAs(argv, {
+    json: { type: 'string' },
+    only: { type: 'string' },
+    quick: { type: 'boolean' },
+  });
+  return {
+    json: values.json ?? null,
+    isQuick: values.quick ?? false,
+    suites: chosen(values.only, known),
+  };
+}
+
+/**
+ * Every number of the design: runs the suites one after the other, each in a process and on servers of its own, reads the dated
+ * result files of what takes longer, and puts all of it into one table. `registered`: names of the suites that there are.
+ */
+export function all(registered: () => readonly string[]): Command {
+  return {
+    asks: 'every figure of the design, with its target and whether it holds',
+    usage: USAGE,
+    run: async (argv) => {
+      const options = allOptions(argv);
+      requireRoom();
+      await requireGiven(process.env);
+      const whole = await measureAll(options, argv, registered());
+      if (options.json !== null) writeFileSync(options.json, `${JSON.stringify(whole, null, 1)}\n`);
+      process.stdout.write(`${wholeLines(whole).join('\n')}\n`);
+      return isComplete(whole) ? 0 : STATUS.disturbed;
+    },
+  };
+}
+
+async function measureAll(
+  { suites, isQuick }: AllOptions,
+  argv: readonly string[],
+  registered: readonly string[],
+): Promise<Whole> {
+  const startedAt = new Date().toISOString();
+  const startMs = machineMs();
+  const outcomes: Outcome[] = [];
+  for (const { suite, quick } of SUITES_OF_ALL.filter((one) => suites.includes(one.suite))) {
+    tell(registered.includes(suite) ? `suite ${suite}` : `suite ${suite}: skipped, there is none yet`);
+    // The last moments are for the ending of one that has to be told to.
+    const leftMs = ALL_MS_MAX - END_MS_MAX - (machineMs() - startMs);
+    outcomes.push(
+      registered.includes(suite)
+        ? await runSuite(suite, isQuick ? quick : [], Math.min(SUITE_MS_MAX, leftMs))
+        : { suite, isFile: false, state: 'absent' },
+    );
+  }
+  for (const suite of Object.keys(FILES_OF_ALL)) outcomes.push(readResults(suite));
+  const settings = distinctSettings(outcomes);
+  requireStrong(settings);
+  const versions = outcomes.flatMap((one) => (one.state === 'measured' ? [one.findings.versions] : []));
+  return {
+    version: 1,
+    startedAt,
+    durationMs: machineMs() - startMs,
+    command: ['npm run bench -- all', ...argv].join(' '),
+    machine: readMachine(),
+    versions: versions[0] ?? {},
+    settings,
+    rows: rowsOf(outcomes),
+    remarks: readRemarks(join(RESULTS, 'remarks.json')),
+    outcomes,
+  };
+}
+
+/** Figure id → what was tried, and what holds it back. Throws BenchError for a file that says something else. */
+export function readRemarks(file: string): Record<string, string> {
+  const remarks: Record<string, string> = {};
+  for (const [id, text] of Object.entries(readObject(file) ?? {})) {
+    if (typeof text !== 'string') throw new BenchError(`${file}: ${id} is no text`);
+    remarks[id] = text;
+  }
+  return remarks;
+}
+
+/** What a suite that takes too long for `all` has left in its file. */
+function readResults(suite: string): Outcome {
+  const common = { suite, isFile: true };
+  try {
+    const findings = readFindings(join(RESULTS, `${suite}.json`), suite);
+    if (findings === null) return { ...common, state: 'absent' };
+    return { ...common, state: 'measured', durationMs: null, findings: { ...findings, runs: [] } };
+  } catch (error) {
+    if (!(error instanceof BenchError)) throw error;
+    return { ...common, state: 'failed', durationMs: null, message: error.message };
+  }
+}
+
+/** Runs one suite as a person would, for `msMax` at most. Throws WeakSettingError; any other failure is its outcome. */
+async function runSuite(suite: string, argv: readonly string[], msMax: number): Promise<Outcome> {
+  if (msMax <= 0) {
+    const message = `no time was left: all takes ${ALL_MINUTES_MAX} minutes at most`;
+    return { suite, isFile: false, state: 'failed', durationMs: 0, message };
+  }
+  const folder = mkdtempSync(join(tmpdir(), 'tollgate-bench-all-'));
+  const file = join(folder, `${suite}.json`);
+  const startMs = machineMs();
+  try {
+    const { status, lastWords } = await run(suite, [...argv, '--json', file], msMax);
+    const durationMs = machineMs() - startMs;
+    const common = { suite, isFile: false, durationMs };
+    const said = lastWords.slice(-2).join(' ');
+    if (status === STATUS.weak) throw new WeakSettingError(lastWords.join('\n'));
+    if (status !== 0 && status !== STATUS.disturbed)
+      return { ...common, state: 'failed', message: `status ${status}: ${said}` };
+    const findings = readFindings(file, suite);
+    if (findings === null) return { ...common, state: 'failed', message: `it wrote no figures: ${said}` };
+    return { ...common, state: 'measured', findings: { ...findings, runs: [] } };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+const LAST_WORDS = 12;
+const ENDING = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** Runs `bench/main.ts`, and ends it after `msMax`; signals are handed on. Resolves to its status and the last that it said. */
+async function run(
+  suite: string,
+  argv: readonly string[],
+  msMax: number,
+): Promise<{ readonly status: number | string; readonly lastWords: readonly string[] }> {
+  // The channel ends it when we are gone, however that happened.
+  const child = spawn(process.execPath, ['--import', PRELOAD, MAIN, suite, ...argv], {
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+  });
+  const words: string[] = [];
+  if (child.stderr)
+    createInterface({ input: child.stderr }).on('line', (line) => {
+      tell(`  ${line}`);
+      words.push(line);
+      if (words.length > LAST_WORDS) words.shift();
+    });
+  const undo = handSignalsOn(child);
+  const timer = setTimeout(() => {
+    words.push(`it took longer than ${(msMax / 60_000).toFixed(1)} minutes`);
+    child.kill('SIGTERM');
+    setTimeout(() => child.kill('SIGKILL'), END_MS_MAX).unref();
+  }, msMax);
+  await once(child, 'close');
+  clearTimeout(timer);
+  undo();
+  return { status: child.exitCode ?? child.signalCode ?? 'unknown', lastWords: words };
+}
+
+/** Asked to end, we end as soon as the suite has removed what it made. */
+function handSignalsOn(child: ChildProcess): () => void {
+  const undos = ENDING.map((name) => {
+    const end = (): void => {
+      child.kill(name);
+      child.once('close', () => process.exit(128 + constants.signals[name]));
+    };
+    process.once(name, end);
+    return () => process.off(name, end);
+  });
+  return () => {
+    for (const undo of undos) undo();
+  };
+}

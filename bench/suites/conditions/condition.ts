@@ -1,0 +1,34 @@
+import type { SaturatedRun } from '../../measure/runs.ts';
+import type { Target } from '../../report/findings.ts';
+import type { TollgateSubject } from '../../subjects/subject.ts';
+import type { Place } from '../place.ts';
+
+/** One side of a condition: what is done before a run, and the run. */
+export type Side = (pair: number) => Promise<SaturatedRun>;
+
+/** Tollgate with and without something that may slow it down. */
+export interface Condition {
+  /** What is put to it, to be read after "saturated dispatch". */
+  readonly title: string;
+  /** Of the rate with it, divided by the rate without. */
+  readonly target: Target | null;
+  readonly without: Side;
+  readonly with: Side;
+  /** Undoes what the last run has left, before the next condition. */
+  readonly end?: () => Promise<void>;
+  /** What a reader has to know of it, once it was measured. */
+  readonly notes?: readonly string[];
+}
+
+/** What conditions are made in. */
+export interface Circumstances {
+  readonly place: Place;
+  /** Jobs of one run. */
+  readonly jobs: number;
+  readonly profile: string | null;
+  /** Tollgate in the usual world; made once, for all conditions that need no other. */
+  readonly usual: () => Promise<TollgateSubject>;
+}
+
+/** Design of the product, §6: no condition may cost more than this. */
+export const LEAST_SHARE: Target = { atLeast: 0.85 };

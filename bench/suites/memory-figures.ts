@@ -1,0 +1,85 @@
+import { bars } from '../measure/memory.ts';
+import { summarize } from '../measure/statistics.ts';
+import { type Figure, figure, type Target } from '../report/findings.ts';
+import { plain } from '../report/report.ts';
+
+/** The daemon at one moment. */
+export interface MemorySample {
+  /** Since the load began. */
+  readonly atMs: number;
+  readonly rssMiB: number;
+  /** Lives that were complete by then. */
+  readonly replies: number;
+}
+
+const RSS_TARGET: Target = { atMost: 300 };
+/** The last third may lie this much above the one before it: what grows for good does not stop there. */
+const GROWTH_TARGET: Target = { atMost: 1.05 };
+const MINUTE_MS = 60_000;
+const COLUMNS = 60;
+
+/** The figures of one long run. The first third is warm-up for all but the maximum. */
+export function memoryFigures(samples: readonly MemorySample[]): Figure[] {
+  const [, middle, last] = thirdsOf(samples);
+  const late = [...middle, ...last];
+  return [
+    figure('memory/rss-max', 'resident memory of the daemon, largest', 'MiB', [Math.max(...rssOf(samples))], {
+      target: RSS_TARGET,
+    }),
+    figure('memory/growth', 'its median in the last third ÷ in the middle third', '×', [growthOf(samples)], {
+      target: GROWTH_TARGET,
+    }),
+    figure('memory/slope', 'its slope after the first third', 'MiB/min', [slopeOf(late)]),
+    figure('memory/rate', 'full lives meanwhile, after the first third', '/s', [rateOf(late)]),
+  ];
+}
+
+/** Median of the last third divided by that of the middle one. */
+export function growthOf(samples: readonly MemorySample[]): number {
+  const [, middle, last] = thirdsOf(samples);
+  return summarize(rssOf(last)).median / summarize(rssOf(middle)).median;
+}
+
+/** By least squares, in MiB a minute. */
+export function slopeOf(samples: readonly MemorySample[]): number {
+  const minutes = samples.map(({ atMs }) => atMs / MINUTE_MS);
+  const [meanMinute, meanRss] = [mean(minutes), mean(rssOf(samples))];
+  const along = samples.map(({ rssMiB }, i) => ((minutes[i] ?? 0) - meanMinute) * (rssMiB - meanRss));
+  const square = minutes.map((minute) => (minute - meanMinute) ** 2);
+  return mean(along) / mean(square);
+}
+
+/** Lives a second between the first and the last sample. */
+export function rateOf(samples: readonly MemorySample[]): number {
+  const [first] = samples;
+  const last = samples.at(-1);
+  if (first === undefined || last === undefined) return Number.NaN;
+  return ((last.replies - first.replies) * 1_000) / (last.atMs - first.atMs);
+}
+
+/** Memory and rate over time, a line of bars each. */
+export function memoryLines(samples: readonly MemorySample[]): string[] {
+  const rates = samples.slice(1).map((sample, i) => rateOf([samples[i] ?? sample, sample]));
+  return [
+    line('resident MiB', rssOf(samples)),
+    line('lives/s', rates),
+    `${samples.length} samples from left to right`,
+  ];
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+function line(name: string, values: readonly number[]): string {
+  return `${name.padEnd(12)}  ${bars(values, COLUMNS)}  ${plain(Math.min(...values))} … ${plain(Math.max(...values))}`;
+}
+
+function thirdsOf(samples: readonly MemorySample[]): [MemorySample[], MemorySample[], MemorySample[]] {
+  const third = Math.floor(samples.length / 3);
+  return [samples.slice(0, third), samples.slice(third, third * 2), samples.slice(third * 2)];
+}
+
+function rssOf(samples: readonly MemorySample[]): number[] {
+  return samples.map(({ rssMiB }) => rssMiB);
+}

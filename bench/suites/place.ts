@@ -1,0 +1,111 @@
+import { join } from 'node:path';
+import { BenchError } from '../bench-error.ts';
+import type { Members } from '../measure/cpu.ts';
+import { flowRun } from '../measure/flow.ts';
+import { groundOf } from '../measure/ground.ts';
+import { readMachine } from '../measure/machine.ts';
+import { type Ground, saturatedRun } from '../measure/runs.ts';
+import { readVersions, type Setting } from '../measure/settings.ts';
+import { watched } from '../measure/warm-up.ts';
+import { Child } from '../process/child.ts';
+import { disturbancesOf, type Findings } from '../report/findings.ts';
+import { type TollgateSubject, tollgateSubject } from '../subjects/subject.ts';
+import type { FleetMethods } from '../world/fleet.ts';
+import { connectClient } from '../world/load.ts';
+import { USUAL_PLAN, type WorldPlan } from '../world/plan.ts';
+import { makeWorld, nodesOf, type World } from '../world/world.ts';
+import { type Bench, tell } from './suite.ts';
+
+/** Where a suite measures Tollgate alone, in one world or in several at once: the servers, the fleet, and what they told. */
+export interface Place {
+  readonly bench: Bench;
+  readonly ground: Ground;
+  /** What was read back in the warm-up of every world. */
+  readonly settings: Setting[];
+  /** What daemons said with level `warn` or above: then nothing is reported. */
+  readonly warnings: string[];
+  readonly processes: Record<string, Members>;
+  /** In the order in which they were made. */
+  readonly worlds: World[];
+}
+
+/** Starts the fleet's process; there is no world yet. */
+export function makePlace(bench: Bench): Place {
+  const { t, stack, owner } = bench;
+  const fleet = new Child<FleetMethods>('world/fleet.ts', owner);
+  t.after(() => fleet.stop());
+  const fixed = groundOf(stack, fleet, []);
+  const processes: Record<string, Members> = { ...fixed.processes };
+  const ground: Ground = { ...fixed, processes };
+  return { bench, ground, settings: [], warnings: [], processes, worlds: [] };
+}
+
+/** Of the warm-up: enough that compilers and caches are warm. */
+const WARM_UP_JOBS = 4_000;
+
+/** How a world of a place is made; what is left out is the usual. */
+export interface TollgateOptions {
+  readonly plan?: WorldPlan;
+  readonly coordinators?: number;
+  /** Folder for CPU profiles; the world's are in a folder of its own in it. */
+  readonly profile?: string | null;
+}
+
+/** Makes a world with a Tollgate in it, and warms it up under the eyes of the witness. */
+export async function addTollgate(
+  place: Place,
+  name: string,
+  { plan = USUAL_PLAN, coordinators = 1, profile = null }: TollgateOptions = {},
+): Promise<TollgateSubject> {
+  const { bench, ground, warnings, processes, settings, worlds } = place;
+  tell(`world ${name}: making and warming up`);
+  const world = await makeWorld(bench.t, name, true, { plan });
+  worlds.push(world);
+  await ground.fleet.call('start', { world: name, nodes: nodesOf(world), config: world.config });
+  const client = await connectClient(bench.t, world);
+  const subject = await tollgateSubject(client, ground.fleet, {
+    owner: bench.owner,
+    profile: profile === null ? null : join(profile, name),
+    onWarning: (line) => void warnings.push(line),
+    coordinators,
+  });
+  bench.t.after(() => subject.stop());
+  for (const [n, pid] of subject.pids.entries()) processes[daemonName(subject, n)] = { pid };
+  const warmUp = () =>
+    plan.models.length > 1
+      ? flowRun(ground, subject, 0, WARM_UP_JOBS, { models: plan.models })
+      : saturatedRun(ground, subject, 'life', 0, WARM_UP_JOBS);
+  settings.push(...(await watched(world, true, warmUp)));
+  return subject;
+}
+
+/** What the CPU of a subject's daemon `n` is kept under. */
+export function daemonName({ client }: TollgateSubject, n: number): string {
+  return `${client.world.name}: daemon ${n + 1}`;
+}
+
+/** What every such suite reports in the same way. Throws where a daemon warned: a batch handed back makes a run worthless. */
+export async function findingsOf(
+  { settings, warnings, worlds }: Place,
+  of: Pick<Findings, 'suite' | 'startedAt' | 'figures' | 'notes'> & {
+    readonly argv: readonly string[];
+    readonly runs: Parameters<typeof disturbancesOf>[0];
+  },
+): Promise<Findings> {
+  const { suite, startedAt, figures, notes, argv, runs } = of;
+  const [world] = worlds;
+  if (warnings.length > 0)
+    throw new BenchError(`the daemon warned, so nothing is reported:\n${warnings.slice(0, 5).join('\n')}`);
+  return {
+    suite,
+    startedAt,
+    command: [`npm run bench -- ${suite}`, ...argv].join(' '),
+    machine: readMachine(),
+    versions: world ? await readVersions(world) : {},
+    settings,
+    figures,
+    notes,
+    disturbances: disturbancesOf(runs),
+    runs,
+  };
+}
