@@ -6,7 +6,7 @@ import { groundOf } from '../measure/ground.ts';
 import { readMachine } from '../measure/machine.ts';
 import { type Ground, saturatedRun } from '../measure/runs.ts';
 import { readVersions, type Setting } from '../measure/settings.ts';
-import { watched } from '../measure/warm-up.ts';
+import { warmUp, watched } from '../measure/warm-up.ts';
 import { Child } from '../process/child.ts';
 import { disturbancesOf, type Findings } from '../report/findings.ts';
 import { type TollgateSubject, tollgateSubject } from '../subjects/subject.ts';
@@ -71,11 +71,12 @@ export async function addTollgate(
   });
   bench.t.after(() => subject.stop());
   for (const [n, pid] of subject.pids.entries()) processes[daemonName(subject, n)] = { pid };
-  const warmUp = () =>
+  const run = () =>
     plan.models.length > 1
       ? flowRun(ground, subject, 0, WARM_UP_JOBS, { models: plan.models })
       : saturatedRun(ground, subject, 'life', 0, WARM_UP_JOBS);
-  settings.push(...(await watched(world, true, warmUp)));
+  settings.push(...(await watched(world, true, run)));
+  await warmUp(run);
   return subject;
 }
 
