@@ -14,7 +14,7 @@ import { requireStrong } from '../measure/warm-up.ts';
 import { OWN_ROOT } from '../process/checkout.ts';
 import { requireGiven } from '../process/reachable.ts';
 import { STATUS } from '../process/status.ts';
-import { readFindings, readObject } from '../report/read-json.ts';
+import { readFindings, readObject, readWhole } from '../report/read-json.ts';
 import { ALL_MINUTES_MAX, FILES_OF_ALL, SUITES_OF_ALL } from '../report/wanted.ts';
 import {
   distinctSettings,
@@ -31,6 +31,7 @@ const USAGE = `usage: npm run bench -- all [options]
 
   --json FILE     write every figure with its target and whether it holds
   --only SUITES   some of ${SUITES_OF_ALL.map(({ suite }) => suite).join(', ')}, with commas between
+  --keep FILE     keep what an earlier --json FILE has measured; only what it lacks runs, or what --only names
   --quick         small runs of each: to see that all of it works, and nothing else`;
 
 /** No suite may hold up the others: the longest takes 9 minutes. */
@@ -47,21 +48,30 @@ const RESULTS = join(OWN_ROOT, 'bench/results');
 export interface AllOptions {
   readonly json: string | null;
   readonly isQuick: boolean;
+  /** To be run, in the order of `SUITES_OF_ALL`. */
   readonly suites: readonly string[];
+  /** Of an earlier call, of suites that are not run. */
+  readonly kept: readonly Outcome[];
 }
 
-/** Reads the options. Throws UsageError. */
+/** Reads the options. Throws UsageError; BenchError for a file to keep that is none. */
 export function allOptions(argv: readonly string[]): AllOptions {
   const known = SUITES_OF_ALL.map(({ suite }) => suite);
   const values = parsedAs(argv, {
     json: { type: 'string' },
     only: { type: 'string' },
+    keep: { type: 'string' },
     quick: { type: 'boolean' },
   });
+  const earlier = values.keep === undefined ? [] : measuredIn(values.keep);
+  const suites = chosen(values.only, known).filter(
+    (suite) => values.only !== undefined || !earlier.some((one) => one.suite === suite),
+  );
   return {
     json: values.json ?? null,
     isQuick: values.quick ?? false,
-    suites: chosen(values.only, known),
+    suites,
+    kept: earlier.filter(({ suite }) => !suites.includes(suite)),
   };
 }
 
@@ -85,14 +95,23 @@ export function all(registered: () => readonly string[]): Command {
   };
 }
 
+/** What the suites that ran found, undisturbed; files are read again. Every row tells its own date and commit. */
+function measuredIn(file: string): Outcome[] {
+  const whole = readWhole(file);
+  if (whole === null) throw new BenchError(`${file}: there is no such file`);
+  return whole.outcomes.filter(
+    (one) => !one.isFile && one.state === 'measured' && one.findings.disturbances.length === 0,
+  );
+}
+
 async function measureAll(
-  { suites, isQuick }: AllOptions,
+  { suites, isQuick, kept }: AllOptions,
   argv: readonly string[],
   registered: readonly string[],
 ): Promise<Whole> {
   const startedAt = new Date().toISOString();
   const startMs = machineMs();
-  const outcomes: Outcome[] = [];
+  const outcomes: Outcome[] = [...kept];
   for (const { suite, quick } of SUITES_OF_ALL.filter((one) => suites.includes(one.suite))) {
     tell(registered.includes(suite) ? `suite ${suite}` : `suite ${suite}: skipped, there is none yet`);
     // The last moments are for the ending of one that has to be told to.

@@ -166,6 +166,21 @@ await t.test('options of all', async (t) => {
   for (const argv of [['--only', 'x'], ['--fast'], ['x']]) t.throws(() => allOptions(argv), UsageError);
 });
 
+await t.test('what an earlier call has measured can be kept', async (t) => {
+  const failed = { suite: 'limits', isFile: false, state: 'failed', durationMs: 1, message: 'no time' };
+  const outcomes = [measured('flood', []), failed, { ...measured('rows', []), isFile: true }];
+  const file = written(t.testdir(), { version: 1, rows: [], outcomes });
+  const { suites, kept } = allOptions(['--keep', file]);
+  t.same(suites, ['hotpath', 'limits', 'peers', 'conditions', 'growth'], 'what failed runs again');
+  t.same(
+    kept.map(({ suite }) => suite),
+    ['flood'],
+    'files are read anew',
+  );
+  t.match(allOptions(['--keep', file, '--only', 'flood']), { suites: ['flood'], kept: [] });
+  t.throws(() => allOptions(['--keep', 'nowhere.json']), BenchError);
+});
+
 await t.test('remarks of the repository speak of figures that there are', async (t) => {
   const file = fileURLToPath(new URL('../../bench/results/remarks.json', import.meta.url));
   const ids = new Set(WANTED.map(({ id }) => id));
