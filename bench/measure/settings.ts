@@ -173,19 +173,47 @@ async function writeConcerns({ name: world, servers }: World): Promise<Setting[]
   return asMongo(servers.mongoUrl, async (client) => {
     const settings: Setting[] = [];
     for (const section of ['requests', 'attempts']) {
-      const seen = await client
-        .db()
+      const db = client.db();
+      const seen = await db
         .collection('system.profile')
-        .distinct('command.writeConcern', { op: 'insert', 'command.insert': section });
+        .aggregate<ProfiledInsert>([
+          { $match: { op: 'insert', ns: `${db.databaseName}.${section}` } },
+          { $project: { concern: '$command.writeConcern', text: BEGINNING_OF_TRUNCATED } },
+        ])
+        .toArray();
+      const concerns = new Set(seen.map(writeConcernOf));
       settings.push({
         server: 'mongodb',
         name: `${world}: write concern of ${section}`,
-        value: seen.map((concern: unknown) => JSON.stringify(concern)).join(' and ') || 'none seen',
+        value: [...concerns].join(' and ') || 'none seen',
         needed: '{"w":"majority","j":true}',
       });
     }
     return settings;
   });
+}
+
+/** Of an insert as the profiler keeps it. A large one is kept as the beginning of its text only. */
+export interface ProfiledInsert {
+  readonly concern?: unknown;
+  readonly text: string;
+}
+
+/** Room for what comes before the documents. */
+const TEXT_CHARACTERS = 300;
+const BEGINNING_OF_TRUNCATED = {
+  $substrCP: [
+    { $ifNull: [{ $getField: { field: { $literal: '$truncated' }, input: '$command' } }, ''] },
+    0,
+    TEXT_CHARACTERS,
+  ],
+};
+
+/** The write concern of one insert, as JSON without blanks. */
+export function writeConcernOf({ concern, text }: ProfiledInsert): string {
+  if (concern !== undefined) return JSON.stringify(concern);
+  const [, level, isJournaled] = /writeConcern: \{ w: (\S+), j: (\w+) \}/.exec(text) ?? [];
+  return level === undefined ? 'not told' : `{"w":${level},"j":${isJournaled}}`;
 }
 
 async function profileMongo(url: string, level: 0 | 2): Promise<void> {

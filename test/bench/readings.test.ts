@@ -2,7 +2,7 @@ import t from 'tap';
 import { cpuBetween, cpuMsOf, machineCpuOf, readCpu, readMachineCpu } from '../../bench/measure/cpu.ts';
 import { byFunction, byOurFunction, type CpuProfile, timeShares } from '../../bench/measure/profile.ts';
 import { foreignShare } from '../../bench/measure/runs.ts';
-import { weakSettings } from '../../bench/measure/settings.ts';
+import { weakSettings, writeConcernOf } from '../../bench/measure/settings.ts';
 
 await t.test("a process's time is its own and that of the children it has collected", async (t) => {
   const stat = '42 (a (strange) name) S 1 42 42 0 -1 4194304 10 0 0 0 100 20 3 4 20 0 1 0 12345 0 0';
@@ -65,4 +65,14 @@ await t.test('what a driver does for us counts for our function that called it',
     { name: 'parse src/contracts/parse.ts:10', share: 0.8 },
     { name: '(none of ours on the stack)', share: 0.2 },
   ]);
+});
+
+await t.test('the write concern of an insert is read from its text where the profiler cut it', async (t) => {
+  const needed = '{"w":"majority","j":true}';
+  t.equal(writeConcernOf({ concern: { w: 'majority', j: true }, text: '' }), needed);
+  const text =
+    '{ insert: "requests", ordered: false, writeConcern: { w: "majority", j: true }, documents: [ { _id';
+  t.equal(writeConcernOf({ text }), needed);
+  t.equal(writeConcernOf({ text: text.replace('"majority"', '1') }), '{"w":1,"j":true}');
+  t.equal(writeConcernOf({ text: '{ insert: "requests"' }), 'not told');
 });
