@@ -1,7 +1,9 @@
-import { Binary, type Document } from 'mongodb';
+import { Binary, BSON, type Document } from 'mongodb';
 import type { Section } from './documents.ts';
 
-/** A command is one document, which may have 16 MiB; what it says besides its documents is small. */
+/** MongoDB takes no larger document. Source: MongoDB limits and thresholds. */
+const DOCUMENT_BYTES_MAX = 16_777_216;
+/** A command is one document, too, with room for 16 KiB more; what it says besides its documents is small. */
 const COMMAND_BYTES_MAX = 16_000_000;
 /** No character of JavaScript has more bytes in UTF-8, counted by code units. */
 const UTF8_BYTES_MAX = 3;
@@ -11,30 +13,57 @@ const VALUE_BYTES_MAX = 32;
 /** An insert of some of the documents, the first of which is at place `from`. */
 export interface InsertCommand {
   readonly from: number;
+  readonly documents: readonly Document[];
+  /** They have no more bytes than this; they may well have fewer. */
+  readonly bytesMax: number;
   readonly command: Document;
 }
 
 /**
- * The inserts of `documents`, unordered and durable on a majority: as few commands as their size allows. A document beyond the limit
- * has a command of its own, and MongoDB refuses it.
+ * The inserts of `documents`, unordered and durable on a majority: as few commands as their size allows. A document that may be beyond
+ * the limit has a command of its own.
  */
 export function* commandsOf(section: Section, documents: readonly Document[]): Generator<InsertCommand> {
   let from = 0;
   let bytes = 0;
   for (const [place, document] of documents.entries()) {
-    const own = bytesAtMost(document);
+    const own = boundOf(document);
     if (place > from && bytes + own > COMMAND_BYTES_MAX) {
-      yield { from, command: insertOf(section, documents.slice(from, place)) };
+      yield insertOf(section, from, documents.slice(from, place), bytes);
       from = place;
       bytes = 0;
     }
     bytes += own;
   }
-  if (from < documents.length) yield { from, command: insertOf(section, documents.slice(from)) };
+  if (from < documents.length) yield insertOf(section, from, documents.slice(from), bytes);
 }
 
-function insertOf(section: Section, documents: readonly Document[]): Document {
-  return { insert: section, ordered: false, writeConcern: { w: 'majority', j: true }, documents };
+function insertOf(
+  section: Section,
+  from: number,
+  documents: readonly Document[],
+  bytesMax: number,
+): InsertCommand {
+  const command = { insert: section, ordered: false, writeConcern: { w: 'majority', j: true }, documents };
+  return { from, documents, bytesMax, command };
+}
+
+/** True for a single document that MongoDB will not take. The driver would send it, and its buffer ends before such a one does. */
+export function isTooLarge({ documents, bytesMax }: InsertCommand): boolean {
+  return (
+    bytesMax > COMMAND_BYTES_MAX &&
+    documents.some((document) => BSON.calculateObjectSize(document) > DOCUMENT_BYTES_MAX)
+  );
+}
+
+/** One that contains itself has no bound: it goes alone, and is refused when it is written. */
+function boundOf(document: Document): number {
+  try {
+    return bytesAtMost(document);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    return Number.POSITIVE_INFINITY;
+  }
 }
 
 /** No fewer bytes than the value has in BSON; exact sizes would cost as much as writing it. */

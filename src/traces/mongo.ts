@@ -12,7 +12,7 @@ import type { Config } from '../config-schema.ts';
 import { StoreError, TollgateError } from '../errors.ts';
 import type { Dependency, Log, Service } from '../ops/types.ts';
 import type { Section, SectionBson } from './documents.ts';
-import { commandsOf } from './insert-commands.ts';
+import { commandsOf, type InsertCommand, isTooLarge } from './insert-commands.ts';
 
 /** What this room needs of `Config['servers']`. */
 export type MongoServers = Pick<Config['servers'], 'mongoUrl' | 'connectTimeoutMs'>;
@@ -21,6 +21,8 @@ export type MongoServers = Pick<Config['servers'], 'mongoUrl' | 'connectTimeoutM
 const HEARTBEAT_MS_MIN = 500;
 
 const DUPLICATE_KEY = 11_000;
+/** BSONObjectTooLarge. */
+const TOO_LARGE = 10_334;
 
 /**
  * Faults of single documents that speak of the server's state and not of the document: time limits, write conflict, stepping
@@ -142,19 +144,38 @@ export class MongoConnection implements Service {
    * job costs us.
    */
   async insert(section: Section, documents: readonly Document[]): Promise<void> {
-    try {
+    let isOver = false;
+    const writeAll = async (): Promise<WriteFault[]> => {
       const faults: WriteFault[] = [];
-      for (const { from, command } of commandsOf(section, documents)) {
-        const answer = await this.#bounded(this.#db.command(command));
-        faults.push(...faultsOf(answer, from));
+      for (const one of commandsOf(section, documents)) {
+        // Whoever asked has gone to the spool with all of it.
+        if (isOver) break;
+        faults.push(...(await this.#write(one)));
       }
-      refuseFaulty(section, faults);
+      return faults;
+    };
+    try {
+      refuseFaulty(section, await this.#bounded(writeAll()));
     } catch (error) {
-      const failure = insertFailure(section, documents.length, error);
+      const failure = failureOf(error);
       if (failure instanceof StoreError) this.#noteFailure(failure);
       throw failure;
+    } finally {
+      isOver = true;
     }
     this.#noteSuccess();
+  }
+
+  /** One command; returns the documents that were not written. Throws what the driver throws, or StoreError. */
+  async #write(one: InsertCommand): Promise<WriteFault[]> {
+    try {
+      if (isTooLarge(one)) return [{ index: one.from, code: TOO_LARGE }];
+      return faultsOf(await this.#db.command(one.command), one.from);
+    } catch (error) {
+      if (!(error instanceof BSON.BSONError || error instanceof RangeError)) throw error;
+      // Refused before it was sent: a value that BSON cannot hold. Which one it was is not said.
+      return one.documents.map((_, i) => ({ index: one.from + i, code: error.name }));
+    }
   }
 
   /** Reads; throws StoreError when MongoDB is away or slow. `ask` is called only when a server can be expected to answer. */
@@ -267,7 +288,8 @@ export function clientOptions(servers: MongoServers, operationMsMax: number): Mo
 interface WriteFault {
   /** Its place in the list that was given. */
   readonly index: number;
-  readonly code: number;
+  /** MongoDB's number, or the name of the error with which the driver refused it. */
+  readonly code: number | string;
 }
 
 /**
@@ -296,13 +318,8 @@ function refuseFaulty(section: Section, faults: readonly WriteFault[]): void {
 }
 
 /** What an insert that threw means. The driver's errors may carry documents, so none of them becomes a `cause` of a refusal. */
-function insertFailure(section: Section, count: number, error: unknown): StoreError | RejectedDocumentsError {
+function failureOf(error: unknown): StoreError | RejectedDocumentsError {
   if (error instanceof StoreError || error instanceof RejectedDocumentsError) return error;
-  if (error instanceof BSON.BSONError || error instanceof RangeError) {
-    // Refused before it was sent: a value that BSON cannot hold. Which one it was is not said.
-    const all = Array.from({ length: count }, (_, i) => i);
-    return new RejectedDocumentsError(section, all, describe(error));
-  }
   return new StoreError('mongodb', describe(error), { cause: error });
 }
 

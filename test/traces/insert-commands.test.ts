@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { Binary, BSON, type Document } from 'mongodb';
 import t from 'tap';
-import { commandsOf } from '../../src/traces/insert-commands.ts';
+import { commandsOf, isTooLarge } from '../../src/traces/insert-commands.ts';
 
 /** What a command may be with all its documents, and what the driver's buffer holds. Source: MongoDB's limits and thresholds. */
 const COMMAND_BYTES_MAX = 16 * 1_048_576;
@@ -9,7 +9,7 @@ const COMMAND_BYTES_MAX = 16 * 1_048_576;
 await t.test('what fits goes in one durable, unordered command', async (t) => {
   const documents = [{ _id: 1 }, { _id: 2 }];
   t.same(
-    [...commandsOf('requests', documents)],
+    [...commandsOf('requests', documents)].map(({ from, command }) => ({ from, command })),
     [
       {
         from: 0,
@@ -43,11 +43,11 @@ await t.test('one that is too large by itself goes alone, to be refused', async 
   const huge = { _id: 'huge', text: 'x'.repeat(17_000_000) };
   const commands = [...commandsOf('attempts', [{ _id: 1 }, huge, { _id: 2 }])];
   t.same(
-    commands.map(({ from, command }) => [from, command['documents'].length]),
+    commands.map((one) => [one.from, one.documents.length, isTooLarge(one)]),
     [
-      [0, 1],
-      [1, 1],
-      [2, 1],
+      [0, 1, false],
+      [1, 1, true],
+      [2, 1, false],
     ],
   );
 });

@@ -58,8 +58,39 @@ await t.test('documents are acknowledged by a majority and in the journal', asyn
   // A value that BSON cannot hold is refused before it is sent, and the server is not blamed.
   const circular: Record<string, unknown> = { _id: request().job };
   circular['self'] = circular;
-  await t.rejects(mongo.insert('requests', [circular]), { code: 'TG_STORE_REJECTED' });
+  const good = { _id: `good ${request().job}` };
+  await t.rejects(mongo.insert('events', [good, circular]), { code: 'TG_STORE_REJECTED', indexes: [1] });
   t.ok(mongo.isUp);
 });
+
+function large(name: string, bytes: number): { _id: string; text: string } {
+  return { _id: `${name} ${request().job}`, text: 'x'.repeat(bytes) };
+}
+
+await t.test(
+  'of many large documents the one beyond the limit is refused, and the others are written',
+  async (t) => {
+    const mongo = connection(mongoUrl);
+    t.after(() => mongo.stop());
+    await mongo.start();
+    const documents = [
+      large('a', 9_000_000),
+      large('b', 17_000_000),
+      large('c', 9_000_000),
+      large('d', 16_700_000),
+    ];
+    await t.rejects(mongo.insert('events', documents), { code: 'TG_STORE_REJECTED', indexes: [1] });
+    t.ok(mongo.isUp, 'the server is not blamed');
+    const ids = documents.map(({ _id }) => _id);
+    const written = await mongo.read((db) =>
+      db
+        .collection<{ _id: string }>('events')
+        .find({ _id: { $in: ids } })
+        .project<{ _id: string }>({ _id: 1 })
+        .toArray(),
+    );
+    t.same(new Set(written.map(({ _id }) => _id)), new Set(ids.filter((id) => !id.startsWith('b '))));
+  },
+);
 
 t.end();
