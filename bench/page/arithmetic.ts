@@ -21,8 +21,8 @@ export const ASSUMED = {
   coreShare: 0.6,
   /** Cores of a large server of today. */
   serverCores: 32,
-  /** Jobs of one commit and of one script call under load; at most 512. */
-  batchJobs: 256,
+  /** Jobs of one commit and of one script call at the planned load: five or six were seen at 1,000/s, up to 512 when saturated. */
+  batchJobs: 10,
   /** How long a job runs at its node. */
   runS: 10,
   slotsPerWorker: 16,
@@ -83,7 +83,8 @@ export function demandOf(jobsPerS: number, costs: Costs): Demand {
     brokerGbitPerS: (jobsPerS * ASSUMED.lifeMessageBytes * HOPS_PER_MESSAGE * 8) / 1e9,
     commitsPerS: (jobsPerS * COMMITS_PER_LIFE) / ASSUMED.batchJobs,
     rowsPerS: jobsPerS * ROWS_PER_LIFE,
-    scriptsPerS: (jobsPerS * SCRIPTS_PER_LIFE) / ASSUMED.batchJobs,
+    // Every coordinator writes what every heartbeat says.
+    scriptsPerS: (jobsPerS * SCRIPTS_PER_LIFE) / ASSUMED.batchJobs + heartbeatsPerS * coordinators,
     postgresTbPerDay: (jobsPerS * costs.postgresBytes * S_PER_DAY) / 1e12,
     mongoTbPerDay: (jobsPerS * costs.mongoBytes * S_PER_DAY) / 1e12,
     workers,

@@ -63,7 +63,7 @@ function assumedTable(): string {
     [
       ['share of a core that is planned with', String(ASSUMED.coreShare)],
       ['cores of a large server', String(ASSUMED.serverCores)],
-      ['jobs of one commit or script call under load (at most 512)', String(ASSUMED.batchJobs)],
+      ['jobs of one commit or script call at the planned load', String(ASSUMED.batchJobs)],
       ['time that a job runs at its node', `${ASSUMED.runS} s`],
       ['slots of a worker', String(ASSUMED.slotsPerWorker)],
       ['between two heartbeats', `${ASSUMED.heartbeatS} s`],
@@ -99,16 +99,16 @@ function limitsTable(limits: Limits): string {
 }
 
 const DEMANDS: readonly (readonly [string, (demand: Demand) => number])[] = [
-  ['coordinators', (demand) => demand.coordinators],
-  ['broker cores', (demand) => demand.brokerCores],
+  ['coordinators, for jobs alone', (demand) => demand.coordinators],
+  ['broker cores, for jobs alone', (demand) => demand.brokerCores],
   ['PostgreSQL cores', (demand) => demand.postgresCores],
-  ['Redis cores', (demand) => demand.redisCores],
+  ['Redis cores, for jobs alone', (demand) => demand.redisCores],
   ['MongoDB cores', (demand) => demand.mongodbCores],
   ['message hops/s', (demand) => demand.hopsPerS],
   ['broker network, Gbit/s', (demand) => demand.brokerGbitPerS],
   ['commits/s', (demand) => demand.commitsPerS],
   ['rows written/s', (demand) => demand.rowsPerS],
-  ['Redis script calls/s', (demand) => demand.scriptsPerS],
+  ['Redis script calls/s, heartbeats among them', (demand) => demand.scriptsPerS],
   ['PostgreSQL, TB/day', (demand) => demand.postgresTbPerDay],
   ['MongoDB, TB/day', (demand) => demand.mongoTbPerDay],
   ['workers, and broker connections for them', (demand) => demand.workers],

@@ -26,13 +26,25 @@ export function performancePage(whole: Whole): Part {
 }
 
 /** Where, when and of which commit, as every page of figures says it. */
-export function provenanceOf({ machine, versions, startedAt, command }: Whole): string {
+export function provenanceOf({ machine, versions, startedAt, command, outcomes }: Whole): string {
   const servers = Object.entries(versions).map(([server, version]) => `${server} ${version}`);
   return (
     `Measured ${startedAt.slice(0, 10)} by \`${command}\` at commit ${machine.commit ?? 'unknown'}, on ` +
     `${machine.cores} cores (${machine.cpu}), ${machine.memoryGiB} GiB, kernel ${machine.kernel}, Node ${machine.node}` +
-    `${servers.length === 0 ? '' : `; ${servers.join(', ')}`}.`
+    `${servers.length === 0 ? '' : `; ${servers.join(', ')}`}.${strangersOf(outcomes, startedAt)}`
   );
+}
+
+/** Suites that were measured on another day, or at another commit: files, and what an earlier call had. */
+function strangersOf(outcomes: Whole['outcomes'], startedAt: string): string {
+  const earlier = outcomes.flatMap((one) =>
+    one.state === 'measured' && one.findings.startedAt < startedAt
+      ? [
+          `${one.suite} ${one.findings.startedAt.slice(0, 10)} at ${one.findings.machine.commit ?? 'an unknown commit'}`,
+        ]
+      : [],
+  );
+  return earlier.length === 0 ? '' : ` Measured before: ${earlier.join('; ')}.`;
 }
 
 function numbersOf(rows: readonly Row[]): string {
@@ -43,7 +55,7 @@ function numbersOf(rows: readonly Row[]): string {
       row.target === null ? '' : shownTarget(row.target),
       row.summary === null ? `none: ${row.problem ?? ''}` : shownValue(row),
       row.holds === false ? '**NO**' : shownHolds(row),
-      row.startedAt?.slice(0, 10) ?? '',
+      row.startedAt === null ? '' : `${row.startedAt.slice(0, 10)}, ${row.commit ?? 'unknown'}`,
     ]),
   );
 }
@@ -90,12 +102,20 @@ const QUANTILES = ['p50', 'p95', 'p99', 'p999'] as const;
 const PLOTTED = ['p50', 'p99'] as const;
 
 function latencyPart(figures: Figures): Part {
-  const rates = valuesBetween(figures, 'latency/', '/p50/tollgate');
+  const rates = [
+    ...new Set(
+      ['/p50/tollgate', '/p50/relay', '/backlog/tollgate', '/backlog/relay'].flatMap((ending) =>
+        valuesBetween(figures, 'latency/', ending),
+      ),
+    ),
+  ].toSorted((a, b) => a - b);
   if (rates.length === 0) return { text: 'Not measured yet: `npm run bench -- hotpath`.', pictures: {} };
   const rows = rates.flatMap((rate) =>
     (['relay', 'tollgate'] as const).map((subject) => [
       `${rate === 0 ? 'idle, one at a time' : `${rate.toLocaleString('en')}/s`}, ${subject}`,
-      ...QUANTILES.map((quantile) => shown(figures, `latency/${rate}/${quantile}/${subject}`)),
+      ...(figures.has(`latency/${rate}/backlog/${subject}`)
+        ? ['**not sustained**', '', '', '']
+        : QUANTILES.map((quantile) => shown(figures, `latency/${rate}/${quantile}/${subject}`))),
     ]),
   );
   const panels = PLOTTED.map((quantile) => ({

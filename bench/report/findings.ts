@@ -76,13 +76,15 @@ export function verdictOf({
 
 /** What others did to these runs, a line each; empty: nothing that we know of. A null share is not known. */
 export function crowding(runs: readonly { readonly foreignShare: number | null }[]): string[] {
-  const shares = runs.map((run) => run.foreignShare ?? 0);
+  const shares = runs.flatMap(({ foreignShare }) => (foreignShare === null ? [] : [foreignShare]));
   const crowded = shares.filter((share) => share > FOREIGN_SHARE_MAX);
   if (crowded.length <= shares.length * DISTURBED_RUNS_SHARE_MAX) return [];
+  return [crowdedLine(crowded, shares.length)];
+}
+
+function crowdedLine(crowded: readonly number[], of: number): string {
   const most = percent(Math.max(...crowded));
-  return [
-    `other processes took more than ${percent(FOREIGN_SHARE_MAX)} of the machine in ${crowded.length} of ${runs.length} runs (at most ${most})`,
-  ];
+  return `other processes took more than ${percent(FOREIGN_SHARE_MAX)} of the machine in ${crowded.length} of ${of} runs (at most ${most})`;
 }
 
 /** A generator this late at its median was kept from its work; it looks at the clock every millisecond. */
@@ -98,11 +100,37 @@ export function lateness(runs: readonly { readonly latenessMs?: Pick<Quantiles, 
   ];
 }
 
-/** All that is known to have made these runs worthless, a line each. */
-export function disturbancesOf(
-  runs: readonly { readonly foreignShare: number | null; readonly latenessMs?: Pick<Quantiles, 'p50'> }[],
+/** What tells a disturbed run from another. */
+interface Observed {
+  readonly foreignShare: number | null;
+  readonly latenessMs?: Pick<Quantiles, 'p50'>;
+}
+
+/**
+ * All that is known to have made these runs worthless, a line each. `seriesOf` names the runs whose median is one figure: a series is
+ * worthless, too, when more than half of its own runs were disturbed, however many others were not.
+ */
+export function disturbancesOf<Run extends Observed>(
+  runs: readonly Run[],
+  seriesOf: (run: Run) => string = () => '',
 ): string[] {
-  return [...crowding(runs), ...lateness(runs)];
+  const found = [...crowding(runs), ...lateness(runs)];
+  if (found.length > 0) return found;
+  const series = Map.groupBy(runs, seriesOf);
+  return [...series].flatMap(([name, own]) => seriesLines(name, own));
+}
+
+function seriesLines(name: string, runs: readonly Observed[]): string[] {
+  const crowded = runs.flatMap(({ foreignShare }) =>
+    (foreignShare ?? 0) > FOREIGN_SHARE_MAX ? [foreignShare ?? 0] : [],
+  );
+  const late = runs.filter(({ latenessMs }) => (latenessMs?.p50 ?? 0) > LATE_MS_MAX);
+  return [
+    ...(crowded.length * 2 > runs.length ? [`${name}: ${crowdedLine(crowded, runs.length)}`] : []),
+    ...(late.length * 2 > runs.length
+      ? [`${name}: the load generator itself was late in ${late.length} of ${runs.length} runs`]
+      : []),
+  ];
 }
 
 /** True where all of it was disturbed, or a figure that is to be judged: the values of that one lie too far apart. */

@@ -14,6 +14,7 @@ import { requireStrong } from '../measure/warm-up.ts';
 import { OWN_ROOT } from '../process/checkout.ts';
 import { requireGiven } from '../process/reachable.ts';
 import { STATUS } from '../process/status.ts';
+import { isDisturbed } from '../report/findings.ts';
 import { readFindings, readObject, readWhole } from '../report/read-json.ts';
 import { ALL_MINUTES_MAX, FILES_OF_ALL, SUITES_OF_ALL } from '../report/wanted.ts';
 import {
@@ -99,8 +100,10 @@ export function all(registered: () => readonly string[]): Command {
 function measuredIn(file: string): Outcome[] {
   const whole = readWhole(file);
   if (whole === null) throw new BenchError(`${file}: there is no such file`);
+  if (whole.command.includes('--quick'))
+    throw new BenchError(`${file} is of small runs: nothing of it is kept`);
   return whole.outcomes.filter(
-    (one) => !one.isFile && one.state === 'measured' && one.findings.disturbances.length === 0,
+    (one) => !one.isFile && one.state === 'measured' && !isDisturbed(one.findings),
   );
 }
 

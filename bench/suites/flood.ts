@@ -2,6 +2,7 @@ import { publisherUser } from '../../src/contracts/names.ts';
 import { until } from '../../test/support/until.ts';
 import { FLOOD_USAGE, type FloodOptions, floodOptions } from '../arguments.ts';
 import { groundOf } from '../measure/ground.ts';
+import { BenchError } from '../bench-error.ts';
 import { readMachine } from '../measure/machine.ts';
 import { type Ground, latencyRun, saturatedRun } from '../measure/runs.ts';
 import { readVersions } from '../measure/settings.ts';
@@ -65,7 +66,7 @@ export const flood: Suite = {
 
 async function measure(bench: Bench, options: FloodOptions, argv: readonly string[]): Promise<Findings> {
   const startedAt = new Date().toISOString();
-  const { ground, subject, flooder } = await setUp(bench);
+  const { ground, subject, flooder, warnings } = await setUp(bench);
   const { world } = subject.client;
   const settings = await watchedRun(ground, subject, SATURATED_JOBS / 4);
   const { perSecond } = await saturatedRun(ground, subject, 'dispatch', 0, SATURATED_JOBS);
@@ -83,6 +84,8 @@ async function measure(bench: Bench, options: FloodOptions, argv: readonly strin
         await floodRun(ground, awake, flooder, { pair, share, isControl, intake: perSecond, seconds }),
       );
   await subject.end();
+  if (warnings.length > 0)
+    throw new BenchError(`the daemon warned, so nothing is reported:\n${warnings.slice(0, 5).join('\n')}`);
   return {
     suite: 'flood',
     startedAt,
@@ -96,7 +99,7 @@ async function measure(bench: Bench, options: FloodOptions, argv: readonly strin
       ...figuresOf(runs),
     ],
     notes: intervalLines(runs, seconds),
-    disturbances: disturbancesOf(runs),
+    disturbances: disturbancesOf(runs, nameOf),
     runs,
   };
 }
@@ -109,11 +112,12 @@ async function setUp({ t, stack, owner }: Bench) {
   await fleet.call('start', { world: world.name, nodes: nodesOf(world), config: world.config });
   const client = await connectClient(t, world);
   // What is asked is what refusals cost; a publisher that is cut off costs nothing.
+  const warnings: string[] = [];
   const environment = { TOLLGATE_LIMITS_FLOOD_JOBS_PER_SECOND: '1000000' };
   const subject = await tollgateSubject(client, fleet, {
     owner,
     profile: null,
-    onWarning: tell,
+    onWarning: (line) => void warnings.push(line),
     environment,
   });
   t.after(() => subject.stop());
@@ -125,7 +129,7 @@ async function setUp({ t, stack, owner }: Bench) {
     config: world.config,
   });
   const ground = groundOf(stack, fleet, [subject, { name: 'flooder', pid: flooder.pid }]);
-  return { ground, subject, flooder };
+  return { ground, subject, flooder, warnings };
 }
 
 /** Refusals a second, of a burst that is far beyond the limit. */
@@ -195,7 +199,7 @@ const SLOWER_MAX = 1.1;
 /** Beside a flood latencies lie further apart than rates. */
 const SPREAD_MAX = 1;
 
-function nameOf({ share, isControl }: (typeof FLOODS)[number]): string {
+function nameOf({ share, isControl }: { readonly share: number; readonly isControl: boolean }): string {
   return share === 0 ? 'no flood' : `${isControl ? 'control' : 'flood'} of ${share * 100} %`;
 }
 

@@ -60,7 +60,11 @@ async function measure(bench: Bench, options: HotpathOptions, argv: readonly str
     settings,
     figures: figuresOf(runs),
     notes: [...cpuLines(runs), ...profile],
-    disturbances: disturbancesOf(runs),
+    disturbances: disturbancesOf(
+      // An idle run has no generator that could be late.
+      runs.filter(({ kind }) => kind !== 'idle'),
+      (run) => `${run.kind}${run.kind === 'latency' ? ` at ${run.perSecond}/s` : ''}, ${run.subject}`,
+    ),
     runs,
   };
 }

@@ -8,7 +8,7 @@ import { readMachine } from '../measure/machine.ts';
 import { type Ground, saturatedRun, type SaturatedRun, settled, startMeter } from '../measure/runs.ts';
 import { readSettings, readVersions, type Setting, startWitness } from '../measure/settings.ts';
 import { alternating } from '../measure/statistics.ts';
-import { requireStrong } from '../measure/warm-up.ts';
+import { requireStrong, warmUp as warmAgain } from '../measure/warm-up.ts';
 import type { PeerMethods } from '../peers/peer.ts';
 import { countPostgres } from '../peers/postgres.ts';
 import { type Contest, contests, type PeerName, PEERS } from '../peers/settings.ts';
@@ -84,9 +84,16 @@ async function measure(bench: Bench, options: PeersOptions, argv: readonly strin
       `${await redisPersistence(arena.world)}; locks, hand-overs and traces are as durable as Tollgate's`,
       'every run was counted: locks committed in PostgreSQL, traces in MongoDB, dispatches at the nodes, jobs left in the queue',
     ],
-    disturbances: disturbancesOf([...own, ...runs]),
+    disturbances: disturbancesOf([...own, ...runs], seriesOf),
     runs: [...own, ...runs],
   };
+}
+
+/** Runs of one task of one peer, or Tollgate's own. */
+function seriesOf(run: SaturatedRun | PeerRun): string {
+  return 'peer' in run
+    ? `${run.peer}, ${run.variant}${run.setting.areLocksBatched ? ', locks together' : ''}`
+    : run.subject;
 }
 
 async function setUp({ t, stack, owner }: Bench): Promise<Arena> {
@@ -123,7 +130,8 @@ async function warmUp(arena: Arena, jobs: number): Promise<Setting[]> {
   tell('warm-up');
   const { ground, tollgate, world } = arena;
   const ours = await startWitness(tollgate.client.world, true);
-  await saturatedRun(ground, tollgate, 'life', 0, jobs);
+  const own = () => saturatedRun(ground, tollgate, 'life', 0, jobs);
+  await own();
   // At once: a dispatch in the witness's queue lives as long as its start window.
   const settings = [...(await ours.read()), ...(await readSettings(tollgate.client.world, true))];
   const all = contests(false);
@@ -135,6 +143,10 @@ async function warmUp(arena: Arena, jobs: number): Promise<Setting[]> {
     await peerRun(arena, contest, 0, backlogOf(contest, jobs));
   settings.push(...seen, ...(await readSettings(world, true)));
   requireStrong(settings);
+  await warmAgain(own);
+  await warmAgain(async () => {
+    for (const contest of all) await peerRun(arena, contest, 0, backlogOf(contest, jobs));
+  });
   return settings;
 }
 

@@ -7,7 +7,7 @@ import { BenchError } from '../../bench/bench-error.ts';
 import { type Room, shortcomings } from '../../bench/measure/requirements.ts';
 import { requireStrong } from '../../bench/measure/warm-up.ts';
 import { explained, goneError, requireGiven, silentServers } from '../../bench/process/reachable.ts';
-import { figure, isDisturbed, lateness } from '../../bench/report/findings.ts';
+import { disturbancesOf, figure, isDisturbed, lateness } from '../../bench/report/findings.ts';
 
 const GIB = 2 ** 30;
 const ROOM: Room = { cores: 2, memoryBytes: 3 * GIB, diskBytes: 3 * GIB, folder: 'the folder' };
@@ -131,5 +131,31 @@ await t.test(
     t.equal(stdout, '');
     t.match(stderr, `Redis does not answer at 127.0.0.1:${closed}`);
     t.equal(stderr.trim().split('\n').length, 2);
+  },
+);
+
+await t.test(
+  'a series of which most runs were disturbed is told, however many others were not',
+  async (t) => {
+    const quiet = Array.from({ length: 20 }, () => ({ name: 'quiet', foreignShare: 0.01 }));
+    const loud = [0.3, 0.2, 0.01].map((foreignShare) => ({ name: 'loud', foreignShare }));
+    t.same(disturbancesOf([...quiet, ...loud]), [], 'two of twenty-three');
+    const [line, ...others] = disturbancesOf([...quiet, ...loud], ({ name }) => name);
+    t.match(
+      line,
+      /^loud: other processes took more than 10 % of the machine in 2 of 3 runs \(at most 30 %\)$/,
+    );
+    t.same(others, []);
+    const late = [8, 9, 1].map((p50) => ({ name: 'late', foreignShare: null, latenessMs: { p50 } }));
+    const onTime = Array.from({ length: 20 }, () => ({
+      ...late[2],
+      name: 'on time',
+      foreignShare: null,
+      latenessMs: { p50: 1 },
+    }));
+    t.match(
+      disturbancesOf([...onTime, ...late], ({ name }) => name),
+      [/^late: the load generator .* late in 2 of 3 runs$/],
+    );
   },
 );

@@ -90,7 +90,7 @@ await t.test('the pages are written from a result file, and nothing is left open
   const performance = pages['performance.md'] ?? '';
   t.match(
     performance,
-    '| dispatch rate, saturated ÷ bare relay | ≥ 0.70 | 0.55 (0.50 … 0.60) × | **NO** | 2026-01-02 |',
+    '| dispatch rate, saturated ÷ bare relay | ≥ 0.70 | 0.55 (0.50 … 0.60) × | **NO** | 2026-01-02, abc |',
   );
   t.match(performance, '- **dispatch rate, saturated ÷ bare relay.** The broker holds it back.');
   t.match(performance, '| tollgate | 6,500 (6,000 … 7,000) | – |');
@@ -146,11 +146,12 @@ await t.test('what a network asks for follows from the costs', async (t) => {
   const demand = demandOf(100_000, COSTS);
   t.equal(ASSUMED.coreShare, 0.6);
   t.equal(demand.coordinators, 17, '100,000 × 100 µs are 10 cores, at 60 %');
-  t.match(demand, { hopsPerS: 800_000, commitsPerS: 781.25, rowsPerS: 400_000, workers: 62_500 });
+  t.match(demand, { hopsPerS: 800_000, commitsPerS: 20_000, rowsPerS: 400_000, workers: 62_500 });
   t.equal(demand.postgresTbPerDay.toFixed(3), '7.776');
   t.equal(demand.brokerGbitPerS, 9.6);
   t.equal(demand.heartbeatsPerS, 12_500);
   t.equal(demand.heartbeatDeliveriesPerS, 12_500 * 17);
+  t.equal(demand.scriptsPerS, 20_000 + 12_500 * 17, 'each coordinator writes what each heartbeat says');
   t.equal(demand.brokerCores.toFixed(2), '33.33');
   t.equal(demandOf(200_000, COSTS).mongoTbPerDay, 2 * demand.mongoTbPerDay);
 });

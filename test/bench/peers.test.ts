@@ -24,7 +24,7 @@ await t.test('a wrong argument is refused by its name', async (t) => {
 
 function backlog(variant: Contest['variant'], areLocksBatched: boolean): number {
   const setting = { concurrency: 1, fetched: 1, areLocksBatched };
-  return backlogOf({ peer: 'pg-boss', variant, setting }, 8_000);
+  return backlogOf({ peer: 'bullmq', variant, setting }, 8_000);
 }
 
 await t.test('fast tasks get as many jobs as Tollgate, slower ones fewer', async (t) => {

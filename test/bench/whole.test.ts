@@ -169,7 +169,8 @@ await t.test('options of all', async (t) => {
 await t.test('what an earlier call has measured can be kept', async (t) => {
   const failed = { suite: 'limits', isFile: false, state: 'failed', durationMs: 1, message: 'no time' };
   const outcomes = [measured('flood', []), failed, { ...measured('rows', []), isFile: true }];
-  const file = written(t.testdir(), { version: 1, rows: [], outcomes });
+  const whole = { version: 1, command: 'npm run bench -- all', rows: [], outcomes };
+  const file = written(t.testdir(), whole);
   const { suites, kept } = allOptions(['--keep', file]);
   t.same(suites, ['hotpath', 'limits', 'peers', 'conditions', 'growth'], 'what failed runs again');
   t.same(
@@ -179,6 +180,8 @@ await t.test('what an earlier call has measured can be kept', async (t) => {
   );
   t.match(allOptions(['--keep', file, '--only', 'flood']), { suites: ['flood'], kept: [] });
   t.throws(() => allOptions(['--keep', 'nowhere.json']), BenchError);
+  const quick = written(t.testdir(), { ...whole, command: 'npm run bench -- all --quick' });
+  t.throws(() => allOptions(['--keep', quick]), /small runs/);
 });
 
 await t.test('remarks of the repository speak of figures that there are', async (t) => {
