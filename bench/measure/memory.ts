@@ -1,13 +1,21 @@
 import { readFileSync } from 'node:fs';
 
-/** Resident memory of a process in MiB. Throws when it is gone. */
-export function rssMiB(pid: number): number {
-  return rssMiBOf(readFileSync(`/proc/${pid}/status`, 'utf8'));
+/** Resident memory of a process in MiB: now, and the most that it had at any moment since it started. */
+export interface ResidentMemory {
+  readonly rssMiB: number;
+  readonly peakMiB: number;
 }
 
-/** Reads `VmRSS` from the text of /proc/PID/status, which counts in KiB. Source: proc(5). */
-export function rssMiBOf(status: string): number {
-  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1] ?? Number.NaN) / 1_024;
+/** Reads it from the kernel. Throws when the process is gone. */
+export function residentMemory(pid: number): ResidentMemory {
+  return residentMemoryOf(readFileSync(`/proc/${pid}/status`, 'utf8'));
+}
+
+/** Reads `VmRSS` and `VmHWM` from the text of /proc/PID/status, which counts in KiB. Source: proc(5). */
+export function residentMemoryOf(status: string): ResidentMemory {
+  const mib = (field: string): number =>
+    Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1] ?? Number.NaN) / 1_024;
+  return { rssMiB: mib('VmRSS'), peakMiB: mib('VmHWM') };
 }
 
 const STEPS = '▁▂▃▄▅▆▇█';

@@ -16,6 +16,14 @@ export interface Quantiles {
   readonly max: number;
 }
 
+/** Of fewer latencies the 99.9th percentile is the largest one. */
+const P999_SAMPLES_MIN = 1_000;
+
+/** True where there are latencies enough for the 99.9th percentile to be another one than the largest. */
+export function tellsP999({ n }: Pick<Quantiles, 'n'>): boolean {
+  return n >= P999_SAMPLES_MIN;
+}
+
 /** The value below which a share of `sorted` lies, by the nearest rank; NaN of nothing. */
 export function quantile(sorted: Float64Array | readonly number[], share: number): number {
   const rank = Math.max(1, Math.ceil(share * sorted.length));

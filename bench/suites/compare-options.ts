@@ -7,6 +7,7 @@ import {
   parsedWithWords,
   UsageError,
 } from '../arguments.ts';
+import { RUN_JOBS_MAX } from '../world/names.ts';
 
 /** What `npm run bench -- compare` was asked for. */
 export interface CompareOptions {
@@ -22,7 +23,7 @@ export const COMPARE_USAGE = `usage: npm run bench -- compare REV [options]
 
   REV             a commit, branch or tag of this repository: what the working tree is compared with
   --pairs N       runs of each, 1 to 50 (default 8)
-  --jobs N        backlog of a saturated dispatch run, 200 to 200000 (default 16000)
+  --jobs N        backlog of a saturated dispatch run, 200 to ${RUN_JOBS_MAX} (default 16000)
   --only PARTS    some of ${PARTS.join(', ')}, with commas between (default dispatch,life)
   --quick         one pair, small backlogs: too few for an interval
   --json FILE     write raw runs, figures, settings and machine as JSON`;
@@ -41,7 +42,7 @@ export function compareOptions(argv: readonly string[]): CompareOptions {
   return {
     rev,
     pairs: integer('--pairs', values.pairs, 1, 50) ?? base.pairs,
-    jobs: integer('--jobs', values.jobs, 200, 200_000) ?? base.jobs,
+    jobs: integer('--jobs', values.jobs, 200, RUN_JOBS_MAX) ?? base.jobs,
     latencyS: base.latencyS,
     parts: values.only === undefined ? DEFAULT_PARTS : chosen(values.only, PARTS),
   };

@@ -1,4 +1,5 @@
 import { chosen, COMMON_OPTIONS, integer, parsedAs } from '../arguments.ts';
+import { RUN_JOBS_MAX } from '../world/names.ts';
 
 /** In the order in which they are measured: those that change the broker for good come last. */
 export const CONDITION_NAMES = [
@@ -27,7 +28,7 @@ export const CONDITIONS_USAGE = `usage: npm run bench -- conditions [options]
 
   --json FILE     write raw runs, figures, settings and machine as JSON
   --pairs N       runs of each side, 1 to 50 (default 5)
-  --jobs N        jobs of a run, 200 to 100000 (default 6000)
+  --jobs N        jobs of a run, 200 to ${RUN_JOBS_MAX} (default 6000)
   --quick         one pair of 4000 jobs: too few runs for a range
   --only NAMES    some of ${CONDITION_NAMES.join(', ')}, with commas between
   --profile DIR   write CPU profiles of the daemons of pools-1000 there and show where their time goes`;
@@ -46,7 +47,7 @@ export function conditionsOptions(argv: readonly string[]): ConditionsOptions {
   return {
     names: chosen(values.only, CONDITION_NAMES),
     pairs: integer('--pairs', values.pairs, 1, 50) ?? base.pairs,
-    jobs: integer('--jobs', values.jobs, 200, 100_000) ?? base.jobs,
+    jobs: integer('--jobs', values.jobs, 200, RUN_JOBS_MAX) ?? base.jobs,
     profile: values.profile ?? null,
   };
 }

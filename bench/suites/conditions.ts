@@ -62,7 +62,7 @@ async function measure(bench: Bench, options: ConditionsOptions, argv: readonly 
     const own = await pairsOf(name, condition, options.pairs);
     await condition.end?.();
     runs.push(...own);
-    figures.push(...figuresOf(name, condition, own));
+    figures.push(...(condition.figures ?? []), ...figuresOf(name, condition, own));
     notes.push(...(condition.notes ?? []));
   }
   notes.push('', ...cpuLines(runs), ...profileLines(options));

@@ -6,6 +6,14 @@ import { type Figure, figure } from '../report/findings.ts';
 export const AXES = ['payload', 'accounts', 'workers', 'coordinators', 'pools'] as const;
 export type Axis = (typeof AXES)[number];
 
+/** How many accounts pay, on the axis of that name. */
+export const PAYING_ACCOUNTS = [1, 100, 5_000] as const;
+
+/** Jobs of each run on the axis of accounts, the same at all values: no fewer than accounts, so that each of them pays. */
+export function accountsJobs(jobs: number): number {
+  return Math.max(jobs, ...PAYING_ACCOUNTS);
+}
+
 /** One run at one value of an axis. */
 export interface GrowthRun extends SaturatedRun {
   readonly axis: Axis;

@@ -1,4 +1,5 @@
 import { chosen, COMMON_OPTIONS, integer, parsedAs } from '../arguments.ts';
+import { RUN_JOBS_MAX } from '../world/names.ts';
 import { AXES, type Axis } from './growth-figures.ts';
 
 /** What `npm run bench -- growth` was asked for. */
@@ -6,19 +7,20 @@ export interface GrowthOptions {
   readonly axes: readonly Axis[];
   /** How often each value of an axis runs. */
   readonly runs: number;
-  /** Jobs of one run; fewer where they are large. */
+  /** Jobs of one run; fewer where they are large, more where each of many accounts has to pay. */
   readonly jobs: number;
 }
 
 export const GROWTH_USAGE = `usage: npm run bench -- growth [options]
 
   --json FILE     write raw runs, figures, settings and machine as JSON
-  --pairs N       runs of each value, 1 to 50 (default 3)
-  --jobs N        jobs of a run, 200 to 100000 (default 6000)
+  --pairs N       runs of each value, 1 to 50 (default 4)
+  --jobs N        jobs of a run, 200 to ${RUN_JOBS_MAX} (default 5000)
   --quick         one run of 2000 jobs each
   --only AXES     some of ${AXES.join(', ')}, with commas between`;
 
-const DEFAULT = { runs: 3, jobs: 6_000 };
+/** With fewer runs nothing could be said of how far apart they lie. */
+const DEFAULT = { runs: 4, jobs: 5_000 };
 const QUICK = { runs: 1, jobs: 2_000 };
 
 /** Reads the options of the suite. Throws UsageError. */
@@ -31,6 +33,6 @@ export function growthOptions(argv: readonly string[]): GrowthOptions {
   return {
     axes: chosen(values.only, AXES),
     runs: integer('--pairs', values.pairs, 1, 50) ?? base.runs,
-    jobs: integer('--jobs', values.jobs, 200, 100_000) ?? base.jobs,
+    jobs: integer('--jobs', values.jobs, 200, RUN_JOBS_MAX) ?? base.jobs,
   };
 }

@@ -8,7 +8,7 @@ import type { TollgateSubject } from '../subjects/subject.ts';
 import { makeCrowd } from '../world/crowd.ts';
 import type { JobMix } from '../world/jobs.ts';
 import { planWithAccounts, planWithPools } from '../world/plan.ts';
-import { type Axis, type GrowthRun, growthFigures } from './growth-figures.ts';
+import { accountsJobs, type Axis, type GrowthRun, growthFigures, PAYING_ACCOUNTS } from './growth-figures.ts';
 import { GROWTH_USAGE, type GrowthOptions, growthOptions } from './growth-options.ts';
 import { addTollgate, findingsOf, makePlace, type Place } from './place.ts';
 import { type Bench, type Suite, tell, withBench } from './suite.ts';
@@ -16,7 +16,7 @@ import { type Bench, type Suite, tell, withBench } from './suite.ts';
 /**
  * What does a job cost as a network grows: how many a second, how much CPU of each process, how many bytes in the stores? One thing
  * grows at a time (an axis), the rest stays as in the usual world. Each value of an axis runs once a round, in every second round
- * backwards.
+ * backwards; of pools each value has all of its runs before the world of the next one is made.
  */
 export const growth: Suite = {
   asks: 'what a job costs as pools, workers, accounts, payloads and coordinators grow',
@@ -27,7 +27,6 @@ export const growth: Suite = {
   },
 };
 
-const ACCOUNTS = [1, 100, 10_000];
 const PAYLOADS_BYTES = [1_024, 16_384, 262_144];
 const WORKERS = [10, 1_000, 100_000];
 const POOLS = [1, 100, 1_000];
@@ -42,60 +41,66 @@ interface Point {
   readonly run: (pair: number) => Promise<SaturatedRun>;
 }
 
-/** The points of an axis, and what is to be undone after it. */
-interface Scale {
-  readonly points: readonly Point[];
-  readonly end?: () => Promise<void>;
+/** What axes are made in. */
+interface Growing {
+  readonly place: Place;
+  /** Jobs of one run. */
+  readonly jobs: number;
+  /** The world with all accounts that pay; made once, for all axes that need no other. */
+  readonly usual: () => Promise<TollgateSubject>;
 }
 
-/** What makes an axis; `usual` is the world that all share which need no other. */
-type MakeScale = (place: Place, usual: TollgateSubject, jobs: number) => Promise<Scale>;
+/**
+ * The points of an axis, in groups whose points run in turns. It goes on when all runs of a group are done: to make the next one, or
+ * to undo what the last one has left.
+ */
+type Scale = (growing: Growing) => AsyncGenerator<readonly Point[]>;
 
-const AXES: Readonly<Record<Axis, MakeScale>> = {
-  payload: async (place, usual, jobs) => ({
-    points: PAYLOADS_BYTES.map((bodyBytes) =>
-      pointOf(place, usual, bodyBytes, Math.min(jobs, BACKLOG_BYTES_MAX / bodyBytes), { bodyBytes }),
-    ),
-  }),
-  accounts: async (place, usual, jobs) => ({
-    points: ACCOUNTS.map((count) => {
-      const accounts = usual.client.world.plan.accounts.slice(0, count);
-      return pointOf(place, usual, count, jobs, { accounts });
-    }),
-  }),
-  workers: async (place, usual, jobs) => {
-    const real = usual.client.world.plan.nodes.length;
-    const crowd = await makeCrowd(place.bench.t, usual.client.world);
-    const points = WORKERS.map((value) => ({
+const AXES: Readonly<Record<Axis, Scale>> = {
+  payload: async function* ({ place, usual, jobs }) {
+    const subject = await usual();
+    yield PAYLOADS_BYTES.map((bodyBytes) =>
+      pointOf(place, subject, bodyBytes, Math.min(jobs, BACKLOG_BYTES_MAX / bodyBytes), { bodyBytes }),
+    );
+  },
+  accounts: async function* ({ place, usual, jobs }) {
+    const subject = await usual();
+    yield PAYING_ACCOUNTS.map((count) => {
+      const accounts = subject.client.world.plan.accounts.slice(0, count);
+      return pointOf(place, subject, count, accountsJobs(jobs), { accounts });
+    });
+  },
+  workers: async function* ({ place, usual, jobs }) {
+    const subject = await usual();
+    const { world } = subject.client;
+    const real = world.plan.nodes.length;
+    const crowd = await makeCrowd(place.bench.t, world);
+    yield WORKERS.map((value) => ({
       value,
-      subject: usual,
+      subject,
       run: async (pair: number) => {
         await crowd.resize(value - real);
-        return flowRun(place.ground, usual, pair, jobs, {});
+        return flowRun(place.ground, subject, pair, jobs, {});
       },
     }));
-    return { points, end: () => crowd.resize(0) };
+    await crowd.resize(0);
   },
-  coordinators: async (place, usual, jobs) => {
+  coordinators: async function* ({ place, jobs }) {
     const points: Point[] = [];
     for (const coordinators of COORDINATORS) {
-      const subject =
-        coordinators === 1
-          ? usual
-          : await addTollgate(place, `coordinators-${coordinators}`, { coordinators });
+      const subject = await addTollgate(place, `coordinators-${coordinators}`, { coordinators });
       points.push(pointOf(place, subject, coordinators, jobs, {}));
     }
-    return { points };
+    yield points;
   },
-  pools: async (place, _usual, jobs) => {
-    const points: Point[] = [];
+  // One after the other: the queues of a thousand pools would cost the broker something while it serves one.
+  pools: async function* ({ place, jobs }) {
     for (const value of POOLS) {
       const subject = await addTollgate(place, `pools-${value}`, { plan: planWithPools(value) });
       const { models } = subject.client.world.plan;
       const run = (pair: number) => flowRun(place.ground, subject, pair, jobs, { models });
-      points.push({ value, subject, run });
+      yield [{ value, subject, run }];
     }
-    return { points };
   },
 };
 
@@ -112,14 +117,19 @@ function pointOf(
 async function measure(bench: Bench, options: GrowthOptions, argv: readonly string[]): Promise<Findings> {
   const startedAt = new Date().toISOString();
   const place = makePlace(bench);
-  const usual = await addTollgate(place, 'usual', { plan: planWithAccounts(Math.max(...ACCOUNTS)) });
+  let usual: Promise<TollgateSubject> | null = null;
+  const growing: Growing = {
+    place,
+    jobs: options.jobs,
+    usual: () =>
+      (usual ??= addTollgate(place, 'usual', { plan: planWithAccounts(Math.max(...PAYING_ACCOUNTS)) })),
+  };
   const runs: GrowthRun[] = [];
   for (const axis of options.axes) {
     tell(`axis ${axis}`);
-    const { points, end } = await AXES[axis](place, usual, options.jobs);
-    for (let pair = 0; pair < options.runs; pair++)
-      for (const point of alternating(points, pair)) runs.push(await measuredRun(axis, point, pair));
-    await end?.();
+    for await (const points of AXES[axis](growing))
+      for (let pair = 0; pair < options.runs; pair++)
+        for (const point of alternating(points, pair)) runs.push(await measuredRun(axis, point, pair));
   }
   return findingsOf(place, {
     suite: 'growth',

@@ -1,6 +1,6 @@
 import { isSustained } from '../measure/backlog.ts';
 import type { LatencyRun, SaturatedRun } from '../measure/runs.ts';
-import { pairedRatios } from '../measure/statistics.ts';
+import { pairedRatios, tellsP999 } from '../measure/statistics.ts';
 import { type Figure, figure, type Target } from '../report/findings.ts';
 import { columns, plain } from '../report/report.ts';
 import { SUBJECTS, type SubjectName } from '../subjects/subject.ts';
@@ -106,7 +106,9 @@ function latencyRowsOf(latencies: readonly LatencyRun[]): Figure[] {
   return pacesOf(latencies).flatMap((perSecond) =>
     QUANTILES.flatMap((quantile) => {
       const of = (subject: SubjectName) =>
-        runsAt(latencies, subject, perSecond).map((run) => run.latencyMs[quantile]);
+        runsAt(latencies, subject, perSecond)
+          .filter(({ latencyMs }) => quantile !== 'p999' || tellsP999(latencyMs))
+          .map(({ latencyMs }) => latencyMs[quantile]);
       return latencyRows(perSecond, quantile, of('relay'), of('tollgate'));
     }),
   );

@@ -1,15 +1,16 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { Client } from 'pg';
 import { newUuidV7 } from '../../src/ids.ts';
 import { Accounts } from '../../src/ledger/accounts.ts';
 import { CreditLocksPg } from '../../src/ledger/credit-locks.ts';
 import { SettlementsPg } from '../../src/ledger/settlements.ts';
-import type { LockRequest, SettleRequest } from '../../src/ledger/types.ts';
+import type { LockRequest } from '../../src/ledger/types.ts';
 import { Models } from '../../src/network/models.ts';
 import { Database } from '../../src/postgres/database.ts';
 import { migrate } from '../../src/postgres/migrate.ts';
 import { databaseOptions, ledgerConfig, quietLog } from '../../test/support/ledger.ts';
+import { settleRequestOf } from '../world/lock-requests.ts';
 
 /**
  * What does one job cost PostgreSQL and us in `lock_batch` and `settle_batch`, and how many bytes does it leave?
@@ -24,6 +25,8 @@ import { databaseOptions, ledgerConfig, quietLog } from '../../test/support/ledg
 const batches = Number(process.argv[2] ?? 100);
 const jobsPerBatch = Number(process.argv[3] ?? 256);
 const WARM_UP_BATCHES = 20;
+/** Of each result. */
+const TOKENS = { inputTokens: 400, outputTokens: 200 };
 const serverUrl = process.env['TOLLGATE_POSTGRES_ADMIN_URL'];
 if (!serverUrl) throw new Error('TOLLGATE_POSTGRES_ADMIN_URL is not set');
 
@@ -46,7 +49,7 @@ async function run(adminUrl: string): Promise<void> {
   for (let n = -WARM_UP_BATCHES; n < batches; n++) {
     if (n === 0) await Promise.all([lockCost.begin(), settleCost.begin()]);
     const batch = Array.from({ length: jobsPerBatch }, (_, i) => lockRequest(ids, i));
-    const results = batch.map(settleRequest);
+    const results = batch.map((request) => settleRequestOf(request, TOKENS));
     if (n % 10 === 0) await vacuum.query('vacuum jobs.jobs');
     await lockCost.measure(() => locks.lockBatch(batch));
     await settleCost.measure(() => settlements.settleBatch(results));
@@ -154,20 +157,6 @@ function lockRequest({ accountIds, versionIds }: Planted, i: number): LockReques
     attemptsMax: 3,
     node: `node-${i % 64}`,
     session: 1_700_000_000_000,
-  };
-}
-
-function settleRequest({ jobId, node, session }: LockRequest): SettleRequest {
-  const digest = createHash('sha256').update(jobId).digest();
-  return {
-    jobId,
-    attempt: 1,
-    node,
-    session,
-    status: 'completed',
-    inputTokens: 400,
-    outputTokens: 200,
-    digest,
   };
 }
 

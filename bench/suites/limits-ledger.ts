@@ -1,13 +1,12 @@
-import { createHash } from 'node:crypto';
 import { CreditLocksPg } from '../../src/ledger/credit-locks.ts';
 import { SettlementsPg } from '../../src/ledger/settlements.ts';
-import type { LockAnswer, LockRequest, SettleRequest } from '../../src/ledger/types.ts';
+import type { LockAnswer, LockRequest } from '../../src/ledger/types.ts';
 import type { Directory } from '../../src/network/types.ts';
 import { Database } from '../../src/postgres/database.ts';
 import { quietLog } from '../../test/support/ledger.ts';
 import type { Teardown } from '../../test/support/servers.ts';
 import { makeJobMessages } from '../world/jobs.ts';
-import { lockRequestOf } from '../world/lock-requests.ts';
+import { lockRequestOf, settleRequestOf } from '../world/lock-requests.ts';
 import { NODES } from '../world/names.ts';
 import type { World } from '../world/world.ts';
 import { chunksOf, type Load } from './limits-rate.ts';
@@ -18,6 +17,8 @@ const SINGLE_CONNECTIONS = [1, 8, 32] as const;
 const LANES_PER_CONNECTION = 4;
 const BATCHES = [1, 32, 256, 512] as const;
 const SESSION = 1_700_000_000_000;
+/** Of each result. */
+const TOKENS = { inputTokens: 180, outputTokens: 64 };
 
 /** What the ledger can do: its loads, and the two that one target compares. */
 export interface LedgerLoads {
@@ -69,7 +70,9 @@ export function ledgerLoads(t: Teardown, world: World, directory: Directory): Le
         for (const chunk of chunksOf(requests.flat(), line.batchJobsMax))
           expectNew((await locks?.lockBatch(chunk)) ?? []);
         return requests.map((own) => async () => {
-          const answers = await settlements.settleBatch(own.map(settleRequest));
+          const answers = await settlements.settleBatch(
+            own.map((request) => settleRequestOf(request, TOKENS)),
+          );
           if (answers.some(({ kind }) => kind !== 'settled')) throw new Error('a lock was not settled');
         });
       },
@@ -100,17 +103,4 @@ function expectNew(answers: readonly LockAnswer[]): void {
   const other = answers.find(({ kind }) => kind !== 'new');
   if (answers.length === 0 || other !== undefined)
     throw new Error(`a lock was answered ${other?.kind ?? 'nothing'}`);
-}
-
-function settleRequest({ jobId, node, session }: LockRequest): SettleRequest {
-  return {
-    jobId,
-    attempt: 1,
-    node,
-    session,
-    status: 'completed',
-    inputTokens: 180,
-    outputTokens: 64,
-    digest: createHash('sha256').update(jobId).digest(),
-  };
 }

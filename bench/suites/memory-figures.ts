@@ -1,13 +1,12 @@
-import { bars } from '../measure/memory.ts';
+import { bars, type ResidentMemory } from '../measure/memory.ts';
 import { summarize } from '../measure/statistics.ts';
 import { type Figure, figure, type Target } from '../report/findings.ts';
 import { plain } from '../report/report.ts';
 
 /** The daemon at one moment. */
-export interface MemorySample {
+export interface MemorySample extends ResidentMemory {
   /** Since the load began. */
   readonly atMs: number;
-  readonly rssMiB: number;
   /** Lives that were complete by then. */
   readonly replies: number;
 }
@@ -18,12 +17,16 @@ const GROWTH_TARGET: Target = { atMost: 1.05 };
 const MINUTE_MS = 60_000;
 const COLUMNS = 60;
 
-/** The figures of one long run. The first third is warm-up for all but the maximum. */
+/**
+ * The figures of one long run. The first third is warm-up for all but the peak, which is the kernel's own: nothing between two
+ * samples is missed, and what came before the first one counts.
+ */
 export function memoryFigures(samples: readonly MemorySample[]): Figure[] {
+  const peakMiB = samples.at(-1)?.peakMiB ?? Number.NaN;
   const [, middle, last] = thirdsOf(samples);
   const late = [...middle, ...last];
   return [
-    figure('memory/rss-max', 'resident memory of the daemon, largest', 'MiB', [Math.max(...rssOf(samples))], {
+    figure('memory/rss-max', `peak resident memory of the daemon, ${lengthOf(samples)}`, 'MiB', [peakMiB], {
       target: RSS_TARGET,
     }),
     figure('memory/growth', 'its median in the last third ÷ in the middle third', '×', [growthOf(samples)], {
@@ -63,8 +66,14 @@ export function memoryLines(samples: readonly MemorySample[]): string[] {
   return [
     line('resident MiB', rssOf(samples)),
     line('lives/s', rates),
-    `${samples.length} samples from left to right`,
+    `${samples.length} samples from left to right, ${lengthOf(samples)} of load`,
   ];
+}
+
+/** How long the load was there until the last sample. */
+function lengthOf(samples: readonly MemorySample[]): string {
+  const minutes = (samples.at(-1)?.atMs ?? 0) / MINUTE_MS;
+  return `${minutes.toLocaleString('en', { maximumFractionDigits: 1 })} minutes`;
 }
 
 function mean(values: readonly number[]): number {

@@ -3,7 +3,7 @@ import { until } from '../../test/support/until.ts';
 import { integer, parsedAs } from '../arguments.ts';
 import { BenchError } from '../bench-error.ts';
 import { machineMs } from '../measure/clock.ts';
-import { rssMiB } from '../measure/memory.ts';
+import { residentMemory } from '../measure/memory.ts';
 import { RUN_MS_MAX, type SaturatedRun, startMeter } from '../measure/runs.ts';
 import type { Findings } from '../report/findings.ts';
 import type { TollgateSubject } from '../subjects/subject.ts';
@@ -69,7 +69,7 @@ async function saturate({ ground }: Place, subject: TollgateSubject, durationMs:
   const samples: MemorySample[] = [];
   for (let n = 1; n * SAMPLE_MS <= durationMs; n++) {
     await sleep(Math.max(0, startMs + n * SAMPLE_MS - machineMs()));
-    const sample = { atMs: machineMs() - startMs, rssMiB: rssMiB(pid), replies: client.replies.count };
+    const sample = { atMs: machineMs() - startMs, ...residentMemory(pid), replies: client.replies.count };
     samples.push(sample);
     if ((n * SAMPLE_MS) % 60_000 === 0)
       tell(`minute ${(n * SAMPLE_MS) / 60_000}: ${sample.rssMiB.toFixed(0)} MiB, ${sample.replies} lives`);

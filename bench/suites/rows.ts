@@ -3,6 +3,7 @@ import { type SaturatedRun, saturatedRun } from '../measure/runs.ts';
 import { alternating, pairedRatios } from '../measure/statistics.ts';
 import { figure, type Findings } from '../report/findings.ts';
 import { fillHistory, type LedgerSize } from '../world/history.ts';
+import { RUN_JOBS_MAX } from '../world/names.ts';
 import { LEAST_SHARE } from './conditions/condition.ts';
 import { addTollgate, findingsOf, makePlace } from './place.ts';
 import { type Bench, type Suite, tell, withBench } from './suite.ts';
@@ -22,7 +23,7 @@ const USAGE = `usage: npm run bench -- rows [options]
   --json FILE     write raw runs, figures, settings and machine as JSON
   --rows N        jobs that the ledger holds already, 1000 to 50000000 (default 5000000)
   --pairs N       runs of each side, 1 to 50 (default 5)
-  --jobs N        jobs of a run, 200 to 100000 (default 20000)`;
+  --jobs N        jobs of a run, 200 to ${RUN_JOBS_MAX} (default 20000)`;
 
 /** Reads the options of the suite. Throws UsageError. */
 export function rowsOptions(argv: readonly string[]): RowsOptions {
@@ -35,7 +36,7 @@ export function rowsOptions(argv: readonly string[]): RowsOptions {
   return {
     rows: integer('--rows', values.rows, 1_000, 50_000_000) ?? DEFAULT.rows,
     pairs: integer('--pairs', values.pairs, 1, 50) ?? DEFAULT.pairs,
-    jobs: integer('--jobs', values.jobs, 200, 100_000) ?? DEFAULT.jobs,
+    jobs: integer('--jobs', values.jobs, 200, RUN_JOBS_MAX) ?? DEFAULT.jobs,
   };
 }
 

@@ -6,6 +6,7 @@ import { TollgateError } from '../../src/errors.ts';
 import { UsageError } from '../arguments.ts';
 import { within } from '../measure/clock.ts';
 import { type LatencyRun, latenciesOf, RUN_MS_MAX, SETTLE_MS, startMeter } from '../measure/runs.ts';
+import { tellsP999 } from '../measure/statistics.ts';
 import { type Figure, figure, type Findings } from '../report/findings.ts';
 import type { TollgateSubject } from '../subjects/subject.ts';
 import { BYTES_PER_TOKEN, INPUT_TOKENS_MAX, makeJob } from '../world/jobs.ts';
@@ -139,6 +140,8 @@ export function replayFigures(run: ReplayRun): Figure[] {
     figure('trace/latency/p50', 'trace, latency, p50', 'ms', [latencyMs.p50]),
     figure('trace/latency/p95', 'trace, latency, p95', 'ms', [latencyMs.p95]),
     figure('trace/latency/p99', 'trace, latency, p99', 'ms', [latencyMs.p99]),
-    figure('trace/latency/p999', 'trace, latency, p99.9', 'ms', [latencyMs.p999]),
+    ...(tellsP999(latencyMs)
+      ? [figure('trace/latency/p999', 'trace, latency, p99.9', 'ms', [latencyMs.p999])]
+      : []),
   ];
 }

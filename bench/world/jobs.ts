@@ -59,7 +59,7 @@ export function makeFlood(count: number): OutMessage[] {
 }
 
 /** A job and its bytes. */
-export interface MadeJob {
+interface MadeJob {
   readonly job: JobMessage;
   readonly body: Buffer;
 }

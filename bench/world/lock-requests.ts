@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
-import type { LockRequest } from '../../src/ledger/types.ts';
+import type { LockRequest, SettleRequest } from '../../src/ledger/types.ts';
 import type { JobMessage } from '../../src/contracts/job.ts';
 import type { Directory } from '../../src/network/types.ts';
 import { PUBLISHER, REPLY_QUEUE } from './names.ts';
 
 /** Where a job is to run. */
-export interface Seat {
+interface Seat {
   readonly node: string;
   readonly session: number;
 }
@@ -44,4 +44,13 @@ export function lockRequestOf(
     attemptsMax: job.limits.attempts_max,
     ...seat,
   };
+}
+
+/** The settlement of a lock by a result of so many tokens. */
+export function settleRequestOf(
+  { jobId, node, session }: LockRequest,
+  tokens: Pick<SettleRequest, 'inputTokens' | 'outputTokens'>,
+): SettleRequest {
+  const digest = createHash('sha256').update(jobId).digest();
+  return { jobId, attempt: 1, node, session, status: 'completed', digest, ...tokens };
 }

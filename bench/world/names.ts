@@ -17,6 +17,9 @@ export const NODES = Array.from({ length: 10 }, (_, i) => `bench-${i + 1}`);
 /** The most that a worker may have: together more than any backlog, so that capacity never limits. */
 export const SLOTS_PER_NODE = 4_096;
 
+/** The most jobs of one run: those in the hands of the nodes hold their slots, 40,960 of all nodes together. */
+export const RUN_JOBS_MAX = 32_000;
+
 /** Where replies go. */
 export const REPLY_QUEUE = `reply.${publisherUser(PUBLISHER)}`;
 

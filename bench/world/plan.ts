@@ -27,7 +27,7 @@ const POOLS_PER_NODE_MAX = 64;
 /** As many nodes as 1,000 pools need, and for fewer pools as well, so that the number of nodes is not compared. */
 const POOLED_NODES = 16;
 /** The most pools that so many nodes can serve. */
-export const POOLS_MAX = POOLED_NODES * POOLS_PER_NODE_MAX;
+const POOLS_MAX = POOLED_NODES * POOLS_PER_NODE_MAX;
 
 /** A world with `pools` models, spread evenly over 16 nodes; with fewer models than nodes several nodes serve the same one. */
 export function planWithPools(pools: number): WorldPlan {

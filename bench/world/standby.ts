@@ -27,12 +27,15 @@ const ROLE = "select sync_state from pg_stat_replication where application_name 
  * replica; while it is detached it receives the same WAL and nobody waits.
  */
 export class Standby {
+  /** Of pg_receivewal. */
+  readonly pid: number;
   readonly #admin: Client;
   readonly #receiver: ChildProcess;
   readonly #wire: Server;
   #isStopping = false;
 
-  private constructor(admin: Client, receiver: ChildProcess, wire: Server, owner: Owner) {
+  private constructor(admin: Client, receiver: ChildProcess, pid: number, wire: Server, owner: Owner) {
+    this.pid = pid;
     this.#admin = admin;
     this.#receiver = receiver;
     this.#wire = wire;
@@ -67,7 +70,7 @@ export class Standby {
     });
     if (receiver.pid === undefined) throw new BenchError(`${program} could not be started`);
     owner.adopt(receiver.pid);
-    const standby = new Standby(admin, receiver, wire, owner);
+    const standby = new Standby(admin, receiver, receiver.pid, wire, owner);
     t.after(() => standby.stop());
     await standby.#becomes('async');
     return standby;

@@ -62,7 +62,7 @@ export interface BenchNode {
 }
 
 /** Brings an empty database to a schema. */
-export type Migrate = (postgresAdminUrl: string) => Promise<unknown>;
+type Migrate = (postgresAdminUrl: string) => Promise<unknown>;
 
 /** How a world is made; what is left out is the usual. */
 export interface WorldOptions {

@@ -1,12 +1,22 @@
 import t from 'tap';
 import { UsageError } from '../../bench/arguments.ts';
 import { lateRate } from '../../bench/measure/flow.ts';
+import { figure, verdictOf } from '../../bench/report/findings.ts';
 import { conditionsOptions } from '../../bench/suites/conditions-options.ts';
 import { type ConditionRun, cpuLines, figuresOf } from '../../bench/suites/conditions-figures.ts';
-import { type GrowthRun, growthFigures } from '../../bench/suites/growth-figures.ts';
+import { compareOptions } from '../../bench/suites/compare-options.ts';
+import {
+  accountsJobs,
+  type GrowthRun,
+  growthFigures,
+  PAYING_ACCOUNTS,
+} from '../../bench/suites/growth-figures.ts';
 import { growthOptions } from '../../bench/suites/growth-options.ts';
 import { memoryMinutes } from '../../bench/suites/memory.ts';
 import { rowsOptions } from '../../bench/suites/rows.ts';
+import { makeJobs } from '../../bench/world/jobs.ts';
+import { NODES, RUN_JOBS_MAX, SLOTS_PER_NODE } from '../../bench/world/names.ts';
+import { planWithAccounts } from '../../bench/world/plan.ts';
 
 const RUN = {
   kind: 'dispatch',
@@ -44,6 +54,33 @@ await t.test('values of an axis stand in their order, and axes in theirs', async
     rates.map(({ id }) => id),
     ['growth/payload/1024/rate', 'growth/pools/100/rate', 'growth/pools/1000/rate'],
   );
+});
+
+await t.test('as many accounts pay as the axis says, however few jobs were asked for', async (t) => {
+  const plan = planWithAccounts(Math.max(...PAYING_ACCOUNTS));
+  for (const argv of [[], ['--quick'], ['--jobs', '200']]) {
+    const jobs = accountsJobs(growthOptions(argv).jobs);
+    for (const count of PAYING_ACCOUNTS) {
+      const made = makeJobs(jobs, { accounts: plan.accounts.slice(0, count) });
+      const payers = new Set(made.map(({ body }) => JSON.parse(body.toString()).account));
+      t.equal(payers.size, count, `${count} of ${jobs} jobs`);
+    }
+  }
+});
+
+await t.test('runs of growth are enough to judge how far they lie apart', async (t) => {
+  const values = [1, 1, 9, 9];
+  t.equal(growthOptions([]).runs, values.length);
+  t.match(verdictOf(figure('a', 'a', '/s', values)), { spread: 1.6 });
+});
+
+await t.test('no run has more jobs than the nodes have slots', async (t) => {
+  t.ok(RUN_JOBS_MAX < NODES.length * SLOTS_PER_NODE);
+  for (const read of [conditionsOptions, growthOptions, rowsOptions]) {
+    t.equal(read(['--jobs', '32000']).jobs, RUN_JOBS_MAX);
+    t.throws(() => read(['--jobs', '32001']), UsageError);
+  }
+  t.throws(() => compareOptions(['HEAD', '--jobs', '32001']), UsageError);
 });
 
 await t.test('a rate is that of the arrivals after the first ones', async (t) => {

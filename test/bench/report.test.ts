@@ -103,6 +103,20 @@ await t.test('latencies are judged by p50 and p99 at a rate, and only shown when
   t.notOk(names.some((name) => name.includes('when idle') && name.includes('÷')));
 });
 
+await t.test('a p99.9 that would be the largest is not shown', async (t) => {
+  for (const { count, values } of [
+    { count: 999, values: [] },
+    { count: 1_000, values: [998] },
+  ]) {
+    const latencyMs = quantilesOf(Array.from({ length: count }, (_, n) => n));
+    const figures = figuresOf([latency({ latencyMs })]).filter(({ id }) => id.includes('/p999/'));
+    t.same(
+      figures.flatMap((one) => one.values),
+      values,
+    );
+  }
+});
+
 await t.test('CPU per job is summed over the runs of a subject', async (t) => {
   t.same(cpuPerJobUs(RUNS, 'dispatch', 'tollgate'), { relay: 0, tollgate: 70, rabbitmq: 90 });
   t.same(cpuPerJobUs(RUNS, 'life', 'tollgate'), {});

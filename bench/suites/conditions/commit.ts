@@ -7,6 +7,8 @@ import { type Circumstances, type Condition, LEAST_SHARE } from './condition.ts'
 
 /** How much later the standby answers. */
 const DELAY_MS = 5;
+/** What its CPU is kept under. */
+const STANDBY = 'pg_receivewal';
 /** A timer may fire this much early, as its clock counts whole milliseconds. */
 const EARLY_MS = 1;
 
@@ -14,6 +16,8 @@ const EARLY_MS = 1;
 export async function slowCommit({ place, jobs, usual }: Circumstances): Promise<Condition> {
   const subject = await usual();
   const standby = await Standby.start(place.bench, DELAY_MS);
+  // Its CPU is the standby's, and none of the strangers' that disturb; the wire is part of the client.
+  place.processes[STANDBY] = { pid: standby.pid };
   const freeMs = await standby.commitMs();
   await standby.attach();
   const attachedMs = await standby.commitMs();
@@ -36,7 +40,10 @@ export async function slowCommit({ place, jobs, usual }: Circumstances): Promise
     target: LEAST_SHARE,
     without: side(false),
     with: side(true),
-    end: () => standby.stop(),
+    end: async () => {
+      await standby.stop();
+      delete place.processes[STANDBY];
+    },
     notes: [`commit-5ms: ${line}`],
   };
 }

@@ -1,5 +1,5 @@
 import type { SaturatedRun } from '../../measure/runs.ts';
-import type { Target } from '../../report/findings.ts';
+import type { Figure, Target } from '../../report/findings.ts';
 import type { TollgateSubject } from '../../subjects/subject.ts';
 import type { Place } from '../place.ts';
 
@@ -16,6 +16,8 @@ export interface Condition {
   readonly with: Side;
   /** Undoes what the last run has left, before the next condition. */
   readonly end?: () => Promise<void>;
+  /** What was measured before its pairs. */
+  readonly figures?: readonly Figure[];
   /** What a reader has to know of it, once it was measured. */
   readonly notes?: readonly string[];
 }
