@@ -1,4 +1,5 @@
 import { parseArgs, type ParseArgsOptionsConfig } from 'node:util';
+import { RUN_JOBS_MAX } from './world/names.ts';
 
 /** A wrong command line; `main.ts` prints the message and exits with status 2. */
 export class UsageError extends Error {
@@ -34,7 +35,7 @@ export const HOTPATH_USAGE = `usage: npm run bench -- hotpath [options]
 
   --json FILE     write raw runs, figures, settings and machine as JSON
   --pairs N       runs of each subject, 1 to 50 (default 5)
-  --jobs N        backlog of a saturated dispatch run, 200 to 200000 (default 20000)
+  --jobs N        backlog of a saturated dispatch run, 200 to ${RUN_JOBS_MAX} (default 20000)
   --quick         one pair, small backlogs: at most 2 minutes, too few runs for a range
   --only PARTS    some of ${PARTS.join(', ')}, with commas between
   --profile DIR   write CPU profiles of the daemon there and show where its time goes
@@ -59,7 +60,7 @@ export function hotpathOptions(argv: readonly string[]): HotpathOptions {
     speed: { type: 'string' },
   });
   const base = values.quick ? QUICK : DEFAULT;
-  const jobs = integer('--jobs', values.jobs, 200, 200_000);
+  const jobs = integer('--jobs', values.jobs, 200, RUN_JOBS_MAX);
   const speed = integer('--speed', values.speed, 1, 1_000_000);
   if (speed !== null && values.trace === undefined) throw new UsageError('--speed is of --trace');
   return {

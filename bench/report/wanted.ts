@@ -27,7 +27,7 @@ export const SUITES_OF_ALL: readonly SuiteOfAll[] = [
   { suite: 'limits', quick: ['--quick'], minutes: 2.6 },
   { suite: 'peers', quick: ['--quick'], minutes: 5.6 },
   { suite: 'conditions', quick: ['--quick'], minutes: 8 },
-  { suite: 'growth', quick: ['--quick'], minutes: 6 },
+  { suite: 'growth', quick: ['--quick'], minutes: 7 },
   { suite: 'flood', quick: ['--pairs', '2', '--seconds', '2'], minutes: 4 },
 ];
 
@@ -64,8 +64,10 @@ export const WANTED: readonly Wanted[] = [
   wanted('rows', 'conditions/rows-5000000', 'dispatch rate with 5 million ledger jobs ÷ empty', KEPT),
   wanted('conditions', 'conditions/workers-100000', 'dispatch rate with 100,000 workers ÷ 10', KEPT),
   wanted('conditions', 'conditions/pools-1000', 'dispatch rate with 1,000 pools ÷ 1', KEPT),
-  wanted('memory', 'memory/rss-max', 'memory of the daemon, saturated for 10 minutes', { atMost: 300 }),
-  wanted('memory', 'memory/growth', 'its growth over these 10 minutes', null),
+  wanted('memory', 'memory/rss-max', 'memory of the daemon, saturated (its run tells how long)', {
+    atMost: 300,
+  }),
+  wanted('memory', 'memory/growth', 'its growth over that time', null),
   wanted('faults', 'faults/lost', 'faults: jobs lost', NONE),
   wanted('faults', 'faults/double-charged', 'faults: jobs charged twice', NONE),
   wanted('faults', 'faults/unlocked-dispatches', 'faults: dispatches without a lock', NONE),

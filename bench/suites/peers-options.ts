@@ -1,5 +1,6 @@
 import { COMMON_OPTIONS, integer, parsedAs } from '../arguments.ts';
 import type { Contest } from '../peers/settings.ts';
+import { RUN_JOBS_MAX } from '../world/names.ts';
 
 /** What `npm run bench -- peers` was asked for. */
 export interface PeersOptions {
@@ -21,8 +22,6 @@ export const PEERS_USAGE = `usage: npm run bench -- peers [options]
 
 const DEFAULT = { pairs: 5, jobs: 16_000 };
 const QUICK = { pairs: 1, jobs: 8_000 };
-/** The fleet has 40,960 slots, and jobs in the hands of the nodes hold theirs. */
-const JOBS_MAX = 32_000;
 
 /** Reads the options of the suite. Throws UsageError. */
 export function peersOptions(argv: readonly string[]): PeersOptions {
@@ -33,7 +32,7 @@ export function peersOptions(argv: readonly string[]): PeersOptions {
   const base = values.quick ? QUICK : DEFAULT;
   return {
     pairs: integer('--pairs', values.pairs, 1, 50) ?? base.pairs,
-    jobs: integer('--jobs', values.jobs, 1_000, JOBS_MAX) ?? base.jobs,
+    jobs: integer('--jobs', values.jobs, 1_000, RUN_JOBS_MAX) ?? base.jobs,
     isTuning: values.tune ?? false,
   };
 }
