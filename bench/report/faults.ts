@@ -1,5 +1,6 @@
 import { BenchError } from '../bench-error.ts';
 import { type Figure, figure } from './findings.ts';
+import { TARGETS } from './targets.ts';
 
 /** What one report of `npm run chaos` comes to: of one run, or of several that were added up (`--resume`, `--full`). */
 export interface FaultSummary {
@@ -76,11 +77,11 @@ export function faultFigures(reports: readonly FaultSummary[]): Figure[] {
     counted('settled', 'of these settled', ({ columns }) => columns['settled'] ?? 0),
     ...ZERO.map(([column, id, name]) =>
       figure(`faults/${id}`, name, '', [sum(({ columns }) => columns[column] ?? Number.NaN)], {
-        target: { atMost: 0 },
+        target: TARGETS.fault,
       }),
     ),
     figure('faults/crashes', 'coordinators that ended by themselves', '', [sum(({ crashes }) => crashes)], {
-      target: { atMost: 0 },
+      target: TARGETS.fault,
     }),
   ];
 }

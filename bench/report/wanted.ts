@@ -1,4 +1,5 @@
 import type { Target } from './findings.ts';
+import { TARGETS } from './targets.ts';
 
 /** A figure that is asked of Tollgate, and who measures it. */
 export interface Wanted {
@@ -38,58 +39,99 @@ export const FILES_OF_ALL: Readonly<Record<string, string>> = {
   faults: 'npm run bench -- faults REPORT.json... --json bench/results/faults.json',
 };
 
-const NONE: Target = { atMost: 0 };
-const LATENCY: Target = { atMost: 2.5 };
-const KEPT: Target = { atLeast: 0.85 };
-const FLOOD: Target = { atMost: 1.1 };
-
 /** Every number that the design asks for, in its order. */
 export const WANTED: readonly Wanted[] = [
-  wanted('hotpath', 'dispatch/relay', 'dispatch rate, saturated ÷ bare relay', { atLeast: 0.7 }),
-  wanted('hotpath', 'dispatch/one at a time', 'dispatch rate ÷ one job at a time', { atLeast: 7 }),
-  wanted('hotpath', 'life/one at a time', 'full life ÷ one job at a time', { atLeast: 9 }),
-  wanted('peers', 'peers/same-steps', 'dispatch rate ÷ best peer with the same steps', { atLeast: 4 }),
-  wanted('peers', 'peers/lock-only', 'dispatch rate ÷ best peer with the credit lock alone', { atLeast: 2 }),
-  wanted('hotpath', 'life/relay', 'full life ÷ bare relay of the same messages', { atLeast: 0.6 }),
-  wanted('hotpath', 'cpu/life', 'CPU of our process per life ÷ the relay client’s', { atMost: 1.6 }),
-  wanted('hotpath', 'latency/500/p50', 'p50 to the node’s queue at 500/s ÷ bare relay', LATENCY),
-  wanted('hotpath', 'latency/500/p99', 'p99 to the node’s queue at 500/s ÷ bare relay', LATENCY),
-  wanted('hotpath', 'latency/1000/p50', 'p50 to the node’s queue at 1,000/s ÷ bare relay', LATENCY),
-  wanted('hotpath', 'latency/1000/p99', 'p99 to the node’s queue at 1,000/s ÷ bare relay', LATENCY),
-  wanted('conditions', 'conditions/commit-5ms', 'rate with 5 ms added to each commit ÷ without', KEPT),
-  wanted('limits', 'ledger/batched-over-single', 'locks/s of the ledger ÷ one per transaction', {
-    atLeast: 3.5,
-  }),
-  wanted('conditions', 'conditions/hot-account', 'one account with half the jobs ÷ spread evenly', KEPT),
-  wanted('rows', 'conditions/rows-5000000', 'dispatch rate with 5 million ledger jobs ÷ empty', KEPT),
-  wanted('conditions', 'conditions/workers-100000', 'dispatch rate with 100,000 workers ÷ 10', KEPT),
-  wanted('conditions', 'conditions/pools-1000', 'dispatch rate with 1,000 pools ÷ 1', KEPT),
-  wanted('memory', 'memory/rss-max', 'memory of the daemon, saturated (its run tells how long)', {
-    atMost: 300,
-  }),
+  wanted('hotpath', 'dispatch/relay', 'dispatch rate, saturated ÷ bare relay', TARGETS.dispatchOverRelay),
+  wanted(
+    'hotpath',
+    'dispatch/one at a time',
+    'dispatch rate ÷ one job at a time',
+    TARGETS.dispatchOverOneAtATime,
+  ),
+  wanted('hotpath', 'life/one at a time', 'full life ÷ one job at a time', TARGETS.lifeOverOneAtATime),
+  wanted(
+    'peers',
+    'peers/same-steps',
+    'dispatch rate ÷ best peer with the same steps',
+    TARGETS.overPeersSameSteps,
+  ),
+  wanted(
+    'peers',
+    'peers/lock-only',
+    'dispatch rate ÷ best peer with the credit lock alone',
+    TARGETS.overPeersLockOnly,
+  ),
+  wanted('hotpath', 'life/relay', 'full life ÷ bare relay of the same messages', TARGETS.lifeOverRelay),
+  wanted('hotpath', 'cpu/life', 'CPU of our process per life ÷ the relay client’s', TARGETS.cpuPerLife),
+  wanted('hotpath', 'latency/500/p50', 'p50 to the node’s queue at 500/s ÷ bare relay', TARGETS.latency),
+  wanted('hotpath', 'latency/500/p99', 'p99 to the node’s queue at 500/s ÷ bare relay', TARGETS.latency),
+  wanted('hotpath', 'latency/1000/p50', 'p50 to the node’s queue at 1,000/s ÷ bare relay', TARGETS.latency),
+  wanted('hotpath', 'latency/1000/p99', 'p99 to the node’s queue at 1,000/s ÷ bare relay', TARGETS.latency),
+  wanted(
+    'conditions',
+    'conditions/commit-5ms',
+    'rate with 5 ms added to each commit ÷ without',
+    TARGETS.keptUnderCondition,
+  ),
+  wanted(
+    'limits',
+    'ledger/batched-over-single',
+    'locks/s of the ledger ÷ one per transaction',
+    TARGETS.batchedLocks,
+  ),
+  wanted(
+    'conditions',
+    'conditions/hot-account',
+    'one account with half the jobs ÷ spread evenly',
+    TARGETS.keptUnderCondition,
+  ),
+  wanted(
+    'rows',
+    'conditions/rows-5000000',
+    'dispatch rate with 5 million ledger jobs ÷ empty',
+    TARGETS.keptUnderCondition,
+  ),
+  wanted(
+    'conditions',
+    'conditions/workers-100000',
+    'dispatch rate with 100,000 workers ÷ 10',
+    TARGETS.keptUnderCondition,
+  ),
+  wanted(
+    'conditions',
+    'conditions/pools-1000',
+    'dispatch rate with 1,000 pools ÷ 1',
+    TARGETS.keptUnderCondition,
+  ),
+  wanted(
+    'memory',
+    'memory/rss-max',
+    'memory of the daemon, saturated (its run tells how long)',
+    TARGETS.memoryMiB,
+  ),
   wanted('memory', 'memory/growth', 'its growth over that time', null),
-  wanted('faults', 'faults/lost', 'faults: jobs lost', NONE),
-  wanted('faults', 'faults/double-charged', 'faults: jobs charged twice', NONE),
-  wanted('faults', 'faults/unlocked-dispatches', 'faults: dispatches without a lock', NONE),
-  wanted('faults', 'faults/slots-leaked', 'faults: slots leaked', NONE),
-  wanted('faults', 'faults/traces-missing', 'faults: traces missing', NONE),
+  wanted('faults', 'faults/lost', 'faults: jobs lost', TARGETS.fault),
+  wanted('faults', 'faults/double-charged', 'faults: jobs charged twice', TARGETS.fault),
+  wanted('faults', 'faults/unlocked-dispatches', 'faults: dispatches without a lock', TARGETS.fault),
+  wanted('faults', 'faults/slots-leaked', 'faults: slots leaked', TARGETS.fault),
+  wanted('faults', 'faults/traces-missing', 'faults: traces missing', TARGETS.fault),
   wanted(
     'flood',
     'flood/flood of 10 %/p50',
     'others’ p50 beside a flood of 10 % of the intake ÷ none',
-    FLOOD,
+    TARGETS.besideFlood,
   ),
   wanted(
     'flood',
     'flood/flood of 25 %/p50',
     'others’ p50 beside a flood of 25 % of the intake ÷ none',
-    FLOOD,
+    TARGETS.besideFlood,
   ),
   wanted(
     'flood',
     'flood/flood of 50 %/p50',
     'others’ p50 beside a flood of 50 % of the intake ÷ none',
-    FLOOD,
+    TARGETS.besideFlood,
   ),
 ];
 

@@ -11,6 +11,7 @@ import { watchedRun } from '../measure/warm-up.ts';
 import { Child } from '../process/child.ts';
 import { disturbancesOf, type Figure, figure, type Findings } from '../report/findings.ts';
 import { columns, plain } from '../report/report.ts';
+import { TARGETS } from '../report/targets.ts';
 import { type Subject, tollgateSubject } from '../subjects/subject.ts';
 import type { FleetMethods } from '../world/fleet.ts';
 import type { Flood, FlooderMethods } from '../world/flooder.ts';
@@ -194,8 +195,6 @@ function allAnswered(flooder: Child<FlooderMethods>): Promise<Flood> {
   );
 }
 
-/** The others may feel this much of a flood of up to half of what we take in. */
-const SLOWER_MAX = 1.1;
 /** Beside a flood latencies lie further apart than rates. */
 const SPREAD_MAX = 1;
 
@@ -223,7 +222,7 @@ function figuresOf(runs: readonly FloodRun[]): Figure[] {
       const id = `flood/${nameOf(which)}/${quantile}`;
       const latency = figure(`${id}/ms`, name, 'ms', own, { spreadMax: SPREAD_MAX });
       if (which.share === 0) return [latency];
-      const target = which.isControl || quantile === 'p99' ? null : { atMost: SLOWER_MAX };
+      const target = which.isControl || quantile === 'p99' ? null : TARGETS.besideFlood;
       const ratios = pairedRatios(own, latenciesOf(runs, none, quantile));
       return [latency, figure(id, `${name} ÷ no flood`, '×', ratios, { target, spreadMax: SPREAD_MAX })];
     }),

@@ -3,6 +3,7 @@ import type { LatencyRun, SaturatedRun } from '../measure/runs.ts';
 import { pairedRatios, tellsP999 } from '../measure/statistics.ts';
 import { type Figure, figure, type Target } from '../report/findings.ts';
 import { columns, plain } from '../report/report.ts';
+import { TARGETS } from '../report/targets.ts';
 import { SUBJECTS, type SubjectName } from '../subjects/subject.ts';
 
 export type Run = SaturatedRun | LatencyRun;
@@ -23,18 +24,16 @@ const RATIOS: Readonly<
   Record<SaturatedRun['kind'], readonly { readonly over: SubjectName; readonly target: Target | null }[]>
 > = {
   dispatch: [
-    { over: 'relay', target: { atLeast: 0.7 } },
+    { over: 'relay', target: TARGETS.dispatchOverRelay },
     { over: 'tuned relay', target: null },
-    { over: 'one at a time', target: { atLeast: 7 } },
+    { over: 'one at a time', target: TARGETS.dispatchOverOneAtATime },
   ],
   life: [
-    { over: 'relay', target: { atLeast: 0.6 } },
+    { over: 'relay', target: TARGETS.lifeOverRelay },
     { over: 'tuned relay', target: null },
-    { over: 'one at a time', target: { atLeast: 9 } },
+    { over: 'one at a time', target: TARGETS.lifeOverOneAtATime },
   ],
 };
-const CPU_TARGET: Target = { atMost: 1.6 };
-const LATENCY_TARGET: Target = { atMost: 2.5 };
 /** At these rates, in jobs/s, the design asks for a latency; at the others it is shown. */
 const JUDGED_RATES: readonly number[] = [500, 1_000];
 /** Latencies, above all their tails, lie further apart than rates. */
@@ -72,7 +71,7 @@ function cpuFigures(runs: readonly Run[]): Figure[] {
   return [
     figure('cpu/life/relay', 'CPU per life, relay client', 'µs', relays),
     figure('cpu/life/tollgate', 'CPU per life, daemon', 'µs', ours),
-    figure('cpu/life', 'CPU per life, daemon ÷ relay client', '×', ratios, { target: CPU_TARGET }),
+    figure('cpu/life', 'CPU per life, daemon ÷ relay client', '×', ratios, { target: TARGETS.cpuPerLife }),
   ];
 }
 
@@ -164,7 +163,7 @@ function latencyRows(
   const ratios = pairedRatios(ours, relays);
   return [
     ...rows,
-    figure(id, `${name}, tollgate ÷ relay`, '×', ratios, { ...options, target: LATENCY_TARGET }),
+    figure(id, `${name}, tollgate ÷ relay`, '×', ratios, { ...options, target: TARGETS.latency }),
   ];
 }
 

@@ -1,5 +1,6 @@
 import { pairedRatios } from '../measure/statistics.ts';
-import { type Figure, figure, type Target } from '../report/findings.ts';
+import { type Figure, figure } from '../report/findings.ts';
+import { TARGETS } from '../report/targets.ts';
 
 /** One measurement of one limit. */
 export interface LimitRun {
@@ -15,8 +16,6 @@ export interface LimitRun {
 /** The two runs of a pair that the design compares; they are measured one right after the other. */
 export const COMPARED = { batched: 'ledger/batched', single: 'ledger/single' } as const;
 
-const LEDGER_TARGET: Target = { atLeast: 3.5 };
-
 /** One figure for each limit, in the order of their first runs, and the ratio that the design asks for. */
 export function limitFigures(runs: readonly LimitRun[]): Figure[] {
   const rates = [...Map.groupBy(runs, ({ id }) => id)].map(([id, own]) =>
@@ -27,7 +26,10 @@ export function limitFigures(runs: readonly LimitRun[]): Figure[] {
   if (batched.length === 0 || batched.length !== single.length) return rates;
   const name = 'credit locks, batched ÷ one per transaction on 8 connections';
   const ratios = pairedRatios(batched, single);
-  return [...rates, figure('ledger/batched-over-single', name, '×', ratios, { target: LEDGER_TARGET })];
+  return [
+    ...rates,
+    figure('ledger/batched-over-single', name, '×', ratios, { target: TARGETS.batchedLocks }),
+  ];
 }
 
 function inPairs(runs: readonly LimitRun[]): number[] {

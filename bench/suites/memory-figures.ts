@@ -1,7 +1,8 @@
 import { bars, type ResidentMemory } from '../measure/memory.ts';
 import { summarize } from '../measure/statistics.ts';
-import { type Figure, figure, type Target } from '../report/findings.ts';
+import { type Figure, figure } from '../report/findings.ts';
 import { plain } from '../report/report.ts';
+import { TARGETS } from '../report/targets.ts';
 
 /** The daemon at one moment. */
 export interface MemorySample extends ResidentMemory {
@@ -11,9 +12,6 @@ export interface MemorySample extends ResidentMemory {
   readonly replies: number;
 }
 
-const RSS_TARGET: Target = { atMost: 300 };
-/** The last third may lie this much above the one before it: what grows for good does not stop there. */
-const GROWTH_TARGET: Target = { atMost: 1.05 };
 const MINUTE_MS = 60_000;
 const COLUMNS = 60;
 
@@ -27,10 +25,10 @@ export function memoryFigures(samples: readonly MemorySample[]): Figure[] {
   const late = [...middle, ...last];
   return [
     figure('memory/rss-max', `peak resident memory of the daemon, ${lengthOf(samples)}`, 'MiB', [peakMiB], {
-      target: RSS_TARGET,
+      target: TARGETS.memoryMiB,
     }),
     figure('memory/growth', 'its median in the last third ÷ in the middle third', '×', [growthOf(samples)], {
-      target: GROWTH_TARGET,
+      target: TARGETS.memoryGrowth,
     }),
     figure('memory/slope', 'its slope after the first third', 'MiB/min', [slopeOf(late)]),
     figure('memory/rate', 'full lives meanwhile, after the first third', '/s', [rateOf(late)]),

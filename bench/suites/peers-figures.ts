@@ -1,6 +1,7 @@
 import type { CpuMs } from '../measure/cpu.ts';
 import { type Contest, PEERS, type Setting, type Variant, VARIANTS } from '../peers/settings.ts';
 import { type Figure, figure, type Target } from '../report/findings.ts';
+import { TARGETS } from '../report/targets.ts';
 
 /** One peer that worked off a backlog. */
 export interface PeerRun extends Contest {
@@ -20,9 +21,9 @@ export interface OwnRun {
 }
 
 /** Tollgate's dispatch over the best peer, where every lock is a transaction of its own. */
-const TARGETS: Readonly<Partial<Record<Variant, Target>>> = {
-  'same steps': { atLeast: 4 },
-  'lock only': { atLeast: 2 },
+const JUDGED: Readonly<Partial<Record<Variant, Target>>> = {
+  'same steps': TARGETS.overPeersSameSteps,
+  'lock only': TARGETS.overPeersLockOnly,
 };
 
 const IDS: Readonly<Record<Variant, string>> = {
@@ -52,7 +53,7 @@ function ratiosOf(variant: Variant, ours: readonly OwnRun[], runs: readonly Peer
   const alone = own.filter(({ setting }) => !setting.areLocksBatched);
   const batched = own.filter(({ setting }) => setting.areLocksBatched);
   const id = `peers/${IDS[variant]}`;
-  const target = TARGETS[variant] ?? null;
+  const target = JUDGED[variant] ?? null;
   const over = (name: string, its: readonly PeerRun[], suffix = '', bound: Target | null = null): Figure[] =>
     its.length === 0 ? [] : [figure(`${id}${suffix}`, name, '×', overBest(ours, its), { target: bound })];
   return [

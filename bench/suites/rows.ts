@@ -2,9 +2,9 @@ import { integer, parsedAs } from '../arguments.ts';
 import { type SaturatedRun, saturatedRun } from '../measure/runs.ts';
 import { alternating, pairedRatios } from '../measure/statistics.ts';
 import { figure, type Findings } from '../report/findings.ts';
+import { TARGETS } from '../report/targets.ts';
 import { fillHistory, type LedgerSize } from '../world/history.ts';
 import { RUN_JOBS_MAX } from '../world/names.ts';
-import { LEAST_SHARE } from './conditions/condition.ts';
 import { addTollgate, findingsOf, makePlace } from './place.ts';
 import { type Bench, type Suite, tell, withBench } from './suite.ts';
 
@@ -85,7 +85,7 @@ async function measure(bench: Bench, options: RowsOptions, argv: readonly string
       figure(`${id}/without`, 'saturated dispatch, empty ledger', '/s', without),
       figure(`${id}/with`, `saturated dispatch, ${count} jobs in the ledger`, '/s', having),
       figure(id, `${count} jobs in the ledger: with ÷ without`, '×', pairedRatios(having, without), {
-        target: LEAST_SHARE,
+        target: TARGETS.keptUnderCondition,
       }),
     ],
     notes: [sizeLine(size)],

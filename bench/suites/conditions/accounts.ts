@@ -1,5 +1,6 @@
 import { saturatedRun } from '../../measure/runs.ts';
-import { type Circumstances, type Condition, LEAST_SHARE } from './condition.ts';
+import { type Circumstances, type Condition } from './condition.ts';
+import { TARGETS } from '../../report/targets.ts';
 
 /** Share of all jobs that one account pays. */
 export const HOT_SHARE = 0.5;
@@ -9,7 +10,7 @@ export async function hotAccount({ place, jobs, usual }: Circumstances): Promise
   const subject = await usual();
   return {
     title: 'one account with half of the jobs',
-    target: LEAST_SHARE,
+    target: TARGETS.keptUnderCondition,
     without: (pair) => saturatedRun(place.ground, subject, 'dispatch', pair, jobs),
     with: (pair) => saturatedRun(place.ground, subject, 'dispatch', pair, jobs, { hotShare: HOT_SHARE }),
   };

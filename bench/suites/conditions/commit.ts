@@ -3,7 +3,8 @@ import { saturatedRun } from '../../measure/runs.ts';
 import { plain } from '../../report/report.ts';
 import { Standby } from '../../world/standby.ts';
 import { tell } from '../suite.ts';
-import { type Circumstances, type Condition, LEAST_SHARE } from './condition.ts';
+import { type Circumstances, type Condition } from './condition.ts';
+import { TARGETS } from '../../report/targets.ts';
 
 /** How much later the standby answers. */
 const DELAY_MS = 5;
@@ -37,7 +38,7 @@ export async function slowCommit({ place, jobs, usual }: Circumstances): Promise
   };
   return {
     title: `${DELAY_MS} ms added to each commit`,
-    target: LEAST_SHARE,
+    target: TARGETS.keptUnderCondition,
     without: side(false),
     with: side(true),
     end: async () => {

@@ -31,6 +31,3 @@ export interface Circumstances {
   /** Tollgate in the usual world; made once, for all conditions that need no other. */
   readonly usual: () => Promise<TollgateSubject>;
 }
-
-/** Design of the product, §6: no condition may cost more than this. */
-export const LEAST_SHARE: Target = { atLeast: 0.85 };

@@ -5,7 +5,8 @@ import type { TollgateSubject } from '../../subjects/subject.ts';
 import { planWithPools } from '../../world/plan.ts';
 import { addTollgate, type Place } from '../place.ts';
 import { tell } from '../suite.ts';
-import { type Circumstances, type Condition, LEAST_SHARE } from './condition.ts';
+import { type Circumstances, type Condition } from './condition.ts';
+import { TARGETS } from '../../report/targets.ts';
 
 const POOLS = 1_000;
 /** Runs of the one pool while the broker has no others: what their queues cost it is felt by both sides later. */
@@ -23,7 +24,7 @@ export async function manyPools({ place, jobs, profile }: Circumstances): Promis
   const many = await addTollgate(place, `pools-${POOLS}`, { plan: planWithPools(POOLS), profile });
   return {
     title: `${POOLS.toLocaleString('en')} pools, without 1`,
-    target: LEAST_SHARE,
+    target: TARGETS.keptUnderCondition,
     without: (pair) => runOf(place, one, pair, jobs),
     with: (pair) => runOf(place, many, pair, jobs),
     figures: [

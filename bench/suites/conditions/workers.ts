@@ -2,7 +2,8 @@ import { BenchError } from '../../bench-error.ts';
 import { flowRun } from '../../measure/flow.ts';
 import { makeCrowd } from '../../world/crowd.ts';
 import { tell } from '../suite.ts';
-import { type Circumstances, type Condition, LEAST_SHARE } from './condition.ts';
+import { type Circumstances, type Condition } from './condition.ts';
+import { TARGETS } from '../../report/targets.ts';
 
 const WORKERS = 100_000;
 
@@ -26,7 +27,7 @@ export async function manyWorkers({ place, jobs, usual }: Circumstances): Promis
   size = WORKERS;
   return {
     title: `${WORKERS.toLocaleString('en')} workers, without 10`,
-    target: LEAST_SHARE,
+    target: TARGETS.keptUnderCondition,
     without: side(0),
     with: side(WORKERS),
     end: () => crowd.resize(0),
