@@ -84,3 +84,10 @@ function nameOf(node: ProfileNode | undefined): string {
   const name = functionName === '' ? '(anonymous)' : functionName;
   return url === '' ? name : `${name} ${placeOf(url)}:${lineNumber + 1}`;
 }
+
+/** The first `shown` shares as a report shows them, a line each. */
+export function shareLines(shares: readonly TimeShare[], shown: number): string[] {
+  return shares
+    .slice(0, shown)
+    .map(({ name, share }) => `${(share * 100).toFixed(1).padStart(5)} %  ${name}`);
+}

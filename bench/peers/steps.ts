@@ -17,8 +17,9 @@ import { RedisSlotLeases } from '../../src/workers/slot-leases.ts';
 import type { Choice, LeaseName } from '../../src/workers/types.ts';
 import { quietLog } from '../../test/support/ledger.ts';
 import { lockRequestOf } from '../world/lock-requests.ts';
-import { MODEL, NODES, PUBLISHER } from '../world/names.ts';
+import { MODEL, NODES } from '../world/names.ts';
 import { NO_SPOOL } from '../world/registrar.ts';
+import { traceDocument } from '../world/trace-documents.ts';
 
 /** PostgreSQL connections of the locks: more than eight were slower for single transactions. */
 const LOCK_CONNECTIONS = 8;
@@ -187,29 +188,16 @@ function traceOf(
   lockedAtMs: number,
   dispatchedAtMs: number,
 ): RequestDocument {
-  return {
-    job: job.id,
-    account: job.account,
-    namespace: job.namespace,
-    publisher: PUBLISHER,
-    model: job.model,
-    modelVersion: 1,
-    kind: job.kind,
-    priority: job.priority,
+  return traceDocument(job, body, {
+    attempt: lock.attempt,
+    node: choice.node,
+    session: choice.session,
+    isWarm: choice.isWarm,
+    slotsFree: choice.slotsFree,
+    workersFree: choice.workersFree,
     receivedAtMs,
-    body,
-    routing: {
-      attempt: lock.attempt,
-      node: choice.node,
-      session: choice.session,
-      isWarm: choice.isWarm,
-      slotsFree: choice.slotsFree,
-      workersFree: choice.workersFree,
-      receivedAtMs,
-      lockedAtMs,
-      dispatchedAtMs,
-      dispatchMs: dispatchedAtMs - receivedAtMs,
-    },
-    traceparent: null,
-  };
+    lockedAtMs,
+    dispatchedAtMs,
+    dispatchMs: dispatchedAtMs - receivedAtMs,
+  });
 }

@@ -1,5 +1,6 @@
 import { BenchError } from '../bench-error.ts';
 import { type Figure, figure } from './findings.ts';
+import { isObject } from './read-json.ts';
 import { TARGETS } from './targets.ts';
 
 /** What one report of `npm run chaos` comes to: of one run, or of several that were added up (`--resume`, `--full`). */
@@ -95,8 +96,4 @@ function list<T extends 'number' | 'string' | 'object'>(
     (one): one is { number: number; string: string; object: object }[T] =>
       typeof one === type && one !== null,
   );
-}
-
-function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -1,21 +1,17 @@
-import { BenchError } from '../bench-error.ts';
 import { groundOf } from '../measure/ground.ts';
-import { readMachine } from '../measure/machine.ts';
 import { type Ground, latencyRun, saturatedRun } from '../measure/runs.ts';
 import { readVersions, type Setting } from '../measure/settings.ts';
 import { alternating } from '../measure/statistics.ts';
 import { watchedRun } from '../measure/warm-up.ts';
 import { checkOut, commitOf, OWN_ROOT } from '../process/checkout.ts';
-import { Child } from '../process/child.ts';
 import { migrateBy } from '../process/migrate.ts';
 import { disturbancesOf, type Findings } from '../report/findings.ts';
 import { type Subject, tollgateSubject } from '../subjects/subject.ts';
-import type { FleetMethods } from '../world/fleet.ts';
 import { connectClient } from '../world/load.ts';
-import { makeWorld, nodesOf } from '../world/world.ts';
 import { compareFigures, compareLines, type CompareRun, type Side, SIDES } from './compare-figures.ts';
 import { COMPARE_USAGE, type CompareOptions, compareOptions } from './compare-options.ts';
-import { type Bench, type Suite, tell, withBench } from './suite.ts';
+import { type Bench, type Suite, tell, withBench, headOf, requireQuiet } from './suite.ts';
+import { makePeopledWorld, startFleet } from '../world/peopled.ts';
 
 /**
  * Is the working tree faster than another commit? Both serve from their own checkout, each in a world of its own with its own
@@ -48,14 +44,10 @@ async function measure(
   const rivals = await setUp(bench, checkOut(bench.t, commit), warnings);
   const settings = await warmUp(rivals, options.jobs / 4);
   const runs = await runAll(rivals, options);
-  if (warnings.length > 0)
-    throw new BenchError(`a daemon warned, so nothing is reported:\n${warnings.slice(0, 5).join('\n')}`);
+  requireQuiet(warnings);
   const [first] = rivals;
   return {
-    suite: 'compare',
-    startedAt,
-    command: ['npm run bench -- compare', ...argv].join(' '),
-    machine: readMachine(),
+    ...headOf('compare', argv, startedAt),
     versions: first ? await readVersions(first.subject.client.world) : {},
     settings,
     figures: compareFigures(runs),
@@ -70,16 +62,14 @@ async function measure(
 
 async function setUp(bench: Bench, oldRoot: string, warnings: string[]): Promise<Rival[]> {
   const { t, stack, owner } = bench;
-  const fleet = new Child<FleetMethods>('world/fleet.ts', owner);
-  t.after(() => fleet.stop());
+  const fleet = startFleet(bench);
   const subjects = new Map<Side, Subject>();
   for (const side of SIDES) {
     const root = side === 'old' ? oldRoot : OWN_ROOT;
     tell(`starting: ${side}`);
-    const world = await makeWorld(t, side, true, {
+    const world = await makePeopledWorld(t, fleet, side, true, {
       migrateStores: (adminUrl) => migrateBy(root, adminUrl),
     });
-    await fleet.call('start', { world: side, nodes: nodesOf(world), config: world.config });
     const client = await connectClient(t, world);
     const onWarning = (line: string): void => void warnings.push(`${side}: ${line}`);
     const subject = await tollgateSubject(client, fleet, { owner, profile: null, onWarning, root });

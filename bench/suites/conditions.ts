@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { byFunction, readProfiles, timeShares } from '../measure/profile.ts';
+import { byFunction, readProfiles, shareLines, timeShares } from '../measure/profile.ts';
 import { alternating } from '../measure/statistics.ts';
 import type { Figure, Findings } from '../report/findings.ts';
 import type { TollgateSubject } from '../subjects/subject.ts';
@@ -90,8 +90,6 @@ function profileLines({ profile, names }: ConditionsOptions): string[] {
   return ['pools-1', 'pools-1000'].flatMap((world) => [
     '',
     `${world}, CPU of the daemon, each function's own time`,
-    ...timeShares(readProfiles(join(profile, world), 'dispatch'), byFunction)
-      .slice(0, FUNCTIONS_SHOWN)
-      .map(({ name, share }) => `${(share * 100).toFixed(1).padStart(5)} %  ${name}`),
+    ...shareLines(timeShares(readProfiles(join(profile, world), 'dispatch'), byFunction), FUNCTIONS_SHOWN),
   ]);
 }

@@ -1,11 +1,10 @@
 import { statSync } from 'node:fs';
 import { parsedWithWords, UsageError } from '../arguments.ts';
 import { BenchError } from '../bench-error.ts';
-import { readMachine } from '../measure/machine.ts';
 import { faultFigures, type FaultSummary, faultSummary } from '../report/faults.ts';
 import type { Findings } from '../report/findings.ts';
 import { readObject } from '../report/read-json.ts';
-import type { Suite } from './suite.ts';
+import { headOf, type Suite } from './suite.ts';
 
 const USAGE = `usage: npm run bench -- faults REPORT.json... [options]
 
@@ -46,11 +45,10 @@ function findingsOf(reports: readonly Report[], argv: readonly string[]): Findin
   const summaries = reports.map(({ summary }) => summary);
   const commits = [...new Set(summaries.flatMap((one) => one.commits))];
   const latestMs = Math.max(...reports.map(({ atMs }) => atMs));
+  const head = headOf('faults', argv, new Date(latestMs).toISOString());
   return {
-    suite: 'faults',
-    startedAt: new Date(latestMs).toISOString(),
-    command: ['npm run bench -- faults', ...argv].join(' '),
-    machine: { ...readMachine(), commit: commits.length === 0 ? null : commits.join(', ') },
+    ...head,
+    machine: { ...head.machine, commit: commits.length === 0 ? null : commits.join(', ') },
     versions: {},
     settings: [],
     figures: faultFigures(summaries),

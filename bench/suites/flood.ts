@@ -2,8 +2,6 @@ import { publisherUser } from '../../src/contracts/names.ts';
 import { until } from '../../test/support/until.ts';
 import { FLOOD_USAGE, type FloodOptions, floodOptions } from '../arguments.ts';
 import { groundOf } from '../measure/ground.ts';
-import { BenchError } from '../bench-error.ts';
-import { readMachine } from '../measure/machine.ts';
 import { type Ground, latencyRun, saturatedRun } from '../measure/runs.ts';
 import { readVersions } from '../measure/settings.ts';
 import { alternating, pairedRatios, type Quantiles, ratioInterval } from '../measure/statistics.ts';
@@ -13,12 +11,12 @@ import { disturbancesOf, type Figure, figure, type Findings } from '../report/fi
 import { columns, plain } from '../report/report.ts';
 import { TARGETS } from '../report/targets.ts';
 import { type Subject, tollgateSubject } from '../subjects/subject.ts';
-import type { FleetMethods } from '../world/fleet.ts';
 import type { Flood, FlooderMethods } from '../world/flooder.ts';
 import { connectClient } from '../world/load.ts';
 import { FLOODER } from '../world/names.ts';
-import { addFlooder, amqpUrlAs, makeWorld, nodesOf } from '../world/world.ts';
-import { type Bench, type Suite, tell, withBench } from './suite.ts';
+import { addFlooder, amqpUrlAs } from '../world/world.ts';
+import { type Bench, type Suite, tell, withBench, headOf, requireQuiet } from './suite.ts';
+import { makePeopledWorld, startFleet } from '../world/peopled.ts';
 
 /**
  * At which shares of the intake rate an account floods; the first is what the others are set against. A control sends as much
@@ -85,13 +83,9 @@ async function measure(bench: Bench, options: FloodOptions, argv: readonly strin
         await floodRun(ground, awake, flooder, { pair, share, isControl, intake: perSecond, seconds }),
       );
   await subject.end();
-  if (warnings.length > 0)
-    throw new BenchError(`the daemon warned, so nothing is reported:\n${warnings.slice(0, 5).join('\n')}`);
+  requireQuiet(warnings);
   return {
-    suite: 'flood',
-    startedAt,
-    command: ['npm run bench -- flood', ...argv].join(' '),
-    machine: readMachine(),
+    ...headOf('flood', argv, startedAt),
     versions: await readVersions(world),
     settings,
     figures: [
@@ -105,12 +99,11 @@ async function measure(bench: Bench, options: FloodOptions, argv: readonly strin
   };
 }
 
-async function setUp({ t, stack, owner }: Bench) {
-  const fleet = new Child<FleetMethods>('world/fleet.ts', owner);
-  t.after(() => fleet.stop());
-  const world = await makeWorld(t, 'tollgate', true);
+async function setUp(bench: Bench) {
+  const { t, stack, owner } = bench;
+  const fleet = startFleet(bench);
+  const world = await makePeopledWorld(t, fleet, 'tollgate', true);
   await addFlooder(t, world);
-  await fleet.call('start', { world: world.name, nodes: nodesOf(world), config: world.config });
   const client = await connectClient(t, world);
   // What is asked is what refusals cost; a publisher that is cut off costs nothing.
   const warnings: string[] = [];

@@ -1,13 +1,10 @@
 import { HOTPATH_USAGE, type HotpathOptions, hotpathOptions, type Part } from '../arguments.ts';
-import { BenchError } from '../bench-error.ts';
 import { groundOf } from '../measure/ground.ts';
-import { readMachine } from '../measure/machine.ts';
-import { byFunction, byOurFunction, readProfiles, timeShares } from '../measure/profile.ts';
+import { byFunction, byOurFunction, readProfiles, shareLines, timeShares } from '../measure/profile.ts';
 import { type Ground, idleRun, latencyRun, saturatedRun } from '../measure/runs.ts';
 import { readVersions, type Setting } from '../measure/settings.ts';
 import { alternating } from '../measure/statistics.ts';
 import { watchedRun } from '../measure/warm-up.ts';
-import { Child } from '../process/child.ts';
 import { disturbancesOf, type Findings } from '../report/findings.ts';
 import {
   oneAtATimeSubject,
@@ -16,12 +13,11 @@ import {
   type SubjectName,
   tollgateSubject,
 } from '../subjects/subject.ts';
-import type { FleetMethods } from '../world/fleet.ts';
 import { connectClient } from '../world/load.ts';
-import { makeWorld, nodesOf } from '../world/world.ts';
 import { cpuLines, figuresOf, type Run } from './hotpath-figures.ts';
-import { type Bench, type Suite, tell, withBench } from './suite.ts';
+import { type Bench, type Suite, tell, withBench, headOf, requireQuiet } from './suite.ts';
 import { measureReplay, readReplay } from './trace-replay.ts';
+import { makePeopledWorld, startFleet } from '../world/peopled.ts';
 
 /**
  * How fast do jobs go from the queue to a node, and through their whole life, how long does one take, and what is that
@@ -47,15 +43,11 @@ async function measure(bench: Bench, options: HotpathOptions, argv: readonly str
   const { ground, subjects, warnings } = await setUp(bench, options);
   const settings = await warmUp(ground, subjects, sizesOf(options.jobs).warmUp);
   const runs = await runAll(ground, subjects, options);
-  if (warnings.length > 0)
-    throw new BenchError(`the daemon warned, so nothing is reported:\n${warnings.slice(0, 5).join('\n')}`);
+  requireQuiet(warnings);
   const tollgate = subjects.find(({ name }) => name === 'tollgate');
   const profile = options.profile === null ? [] : profileLines(options.profile, options.parts);
   return {
-    suite: 'hotpath',
-    startedAt,
-    command: ['npm run bench -- hotpath', ...argv].join(' '),
-    machine: readMachine(),
+    ...headOf('hotpath', argv, startedAt),
     versions: tollgate ? await readVersions(tollgate.client.world) : {},
     settings,
     figures: figuresOf(runs),
@@ -87,17 +79,14 @@ const RATES_PER_S = [100, 500, 1_000, 2_000];
 const IDLE_JOBS = 100;
 
 async function setUp(
-  { t, stack, owner }: Bench,
+  bench: Bench,
   options: HotpathOptions,
 ): Promise<{ ground: Ground; subjects: Subject[]; warnings: string[] }> {
+  const { t, stack, owner } = bench;
   const warnings: string[] = [];
-  const fleet = new Child<FleetMethods>('world/fleet.ts', owner);
-  t.after(() => fleet.stop());
-  const clientOf = async (name: string, hasStores: boolean) => {
-    const world = await makeWorld(t, name, hasStores);
-    await fleet.call('start', { world: name, nodes: nodesOf(world), config: world.config });
-    return connectClient(t, world);
-  };
+  const fleet = startFleet(bench);
+  const clientOf = async (name: string, hasStores: boolean) =>
+    connectClient(t, await makePeopledWorld(t, fleet, name, hasStores));
   const relayClient = await clientOf('relay', false);
   const relays: Subject[] = [];
   for (const name of ['relay', 'tuned relay'] as const) {
@@ -173,8 +162,7 @@ function profileLines(folder: string, parts: readonly Part[]): string[] {
     const profiles = readProfiles(folder, part);
     for (const [view, naming] of Object.entries(views)) {
       lines.push('', `${part}, CPU of the daemon, ${view}`);
-      for (const { name, share } of timeShares(profiles, naming).slice(0, FUNCTIONS_SHOWN))
-        lines.push(`${(share * 100).toFixed(1).padStart(5)} %  ${name}`);
+      lines.push(...shareLines(timeShares(profiles, naming), FUNCTIONS_SHOWN));
     }
   }
   return lines;

@@ -2,8 +2,9 @@ import { newUuidV7 } from '../../src/ids.ts';
 import type { RequestDocument } from '../../src/traces/types.ts';
 import type { LeaseName } from '../../src/workers/types.ts';
 import { makeJobMessages } from '../world/jobs.ts';
-import { MODEL, NODES, PUBLISHER } from '../world/names.ts';
+import { MODEL, NODES } from '../world/names.ts';
 import type { Registrar } from '../world/registrar.ts';
+import { traceDocument } from '../world/trace-documents.ts';
 import { chunksOf, type Load } from './limits-rate.ts';
 
 /** Calls under way: of single ones so many that the wire is never idle, of batches as many as the product has. */
@@ -77,29 +78,18 @@ export function traceLoads({ traces }: Registrar): Load[] {
 }
 
 function traceDocuments(count: number): RequestDocument[] {
-  return makeJobMessages(count).map(({ job, body }, i) => ({
-    job: job.id,
-    account: job.account,
-    namespace: job.namespace,
-    publisher: PUBLISHER,
-    model: job.model,
-    modelVersion: 1,
-    kind: job.kind,
-    priority: job.priority,
-    receivedAtMs: 1_700_000_000_000 + i,
-    body,
-    routing: {
+  return makeJobMessages(count).map(({ job, body }, i) =>
+    traceDocument(job, body, {
       attempt: 1,
       node: NODES[i % NODES.length] ?? '',
       session: 1_700_000_000_000,
       isWarm: true,
       slotsFree: 4_096,
       workersFree: NODES.length,
-      receivedAtMs: 1_700_000_000_000,
+      receivedAtMs: 1_700_000_000_000 + i,
       lockedAtMs: 1_700_000_000_001,
       dispatchedAtMs: 1_700_000_000_002,
       dispatchMs: 2.5,
-    },
-    traceparent: null,
-  }));
+    }),
+  );
 }

@@ -1,26 +1,24 @@
 import { tmpdir } from 'node:os';
 import { until } from '../../test/support/until.ts';
 import { groundOf } from '../measure/ground.ts';
-import { readMachine } from '../measure/machine.ts';
 import { type Ground, saturatedRun, startMeter } from '../measure/runs.ts';
 import { readSettings, readVersions, type Setting, startWitness } from '../measure/settings.ts';
 import { alternating } from '../measure/statistics.ts';
 import { requireStrong } from '../measure/warm-up.ts';
-import { Child } from '../process/child.ts';
 import { disturbancesOf, type Findings } from '../report/findings.ts';
 import { relaySubject, type Subject } from '../subjects/subject.ts';
-import type { FleetMethods } from '../world/fleet.ts';
 import { connectClient } from '../world/load.ts';
 import { NODES } from '../world/names.ts';
 import { startRegistrar } from '../world/registrar.ts';
-import { makeWorld, nodesOf, type World } from '../world/world.ts';
+import type { World } from '../world/world.ts';
 import { flushRate } from './limits-disk.ts';
 import { COMPARED, type LimitRun, limitFigures } from './limits-figures.ts';
 import { ledgerLoads } from './limits-ledger.ts';
 import { LIMITS_USAGE, type LimitsOptions, limitsOptions } from './limits-options.ts';
 import { type Load, rateOf } from './limits-rate.ts';
 import { MONGO_CONNECTIONS, slotLoads, traceLoads } from './limits-stores.ts';
-import { type Bench, type Suite, tell, withBench } from './suite.ts';
+import { type Bench, type Suite, tell, withBench, headOf } from './suite.ts';
+import { makePeopledWorld, startFleet } from '../world/peopled.ts';
 
 /**
  * What does this machine allow, each alone: the broker moving messages, PostgreSQL committing locks and settlements, Redis
@@ -63,10 +61,7 @@ async function measure(bench: Bench, options: LimitsOptions, argv: readonly stri
       runs.push(await loadRun(found, load, pair, options.windowMs));
   }
   return {
-    suite: 'limits',
-    startedAt,
-    command: ['npm run bench -- limits', ...argv].join(' '),
-    machine: readMachine(),
+    ...headOf('limits', argv, startedAt),
     versions: await readVersions(world),
     settings,
     figures: limitFigures(runs),
@@ -100,17 +95,13 @@ async function diskRun({ stack, owner }: Bench, pair: number): Promise<LimitRun>
   return { id: 'flush', name: `fdatasync of one page, ${by}`, pair, perSecond, foreignShare: null };
 }
 
-async function setUp({ t, stack, owner }: Bench): Promise<Limits> {
-  const fleet = new Child<FleetMethods>('world/fleet.ts', owner);
-  t.after(() => fleet.stop());
-  const start = async (world: World): Promise<World> => {
-    await fleet.call('start', { world: world.name, nodes: nodesOf(world), config: world.config });
-    return world;
-  };
-  const relayWorld = await start(await makeWorld(t, 'relay', false));
+async function setUp(bench: Bench): Promise<Limits> {
+  const { t, stack, owner } = bench;
+  const fleet = startFleet(bench);
+  const relayWorld = await makePeopledWorld(t, fleet, 'relay', false);
   const relay = await relaySubject('relay', await connectClient(t, relayWorld), owner);
   t.after(() => relay.stop());
-  const world = await start(await makeWorld(t, 'limits', true));
+  const world = await makePeopledWorld(t, fleet, 'limits', true);
   const registrar = await startRegistrar(t, world, MONGO_CONNECTIONS);
   await fleet.call('hello', world.name);
   await until(async () => (await registrar.workers()) === NODES.length, 'the workers to be known');

@@ -4,7 +4,6 @@ import { until } from '../../test/support/until.ts';
 import { BenchError } from '../bench-error.ts';
 import { within } from '../measure/clock.ts';
 import { groundOf } from '../measure/ground.ts';
-import { readMachine } from '../measure/machine.ts';
 import { type Ground, saturatedRun, type SaturatedRun, settled, startMeter } from '../measure/runs.ts';
 import { readSettings, readVersions, type Setting, startWitness } from '../measure/settings.ts';
 import { alternating } from '../measure/statistics.ts';
@@ -16,14 +15,14 @@ import { Child } from '../process/child.ts';
 import { disturbancesOf, type Findings } from '../report/findings.ts';
 import { columns, plain } from '../report/report.ts';
 import { type Subject, tollgateSubject } from '../subjects/subject.ts';
-import type { FleetMethods } from '../world/fleet.ts';
 import { connectClient } from '../world/load.ts';
 import { NODES } from '../world/names.ts';
 import { startRegistrar } from '../world/registrar.ts';
-import { makeWorld, nodesOf, type World } from '../world/world.ts';
+import type { World } from '../world/world.ts';
 import { type PeerRun, peerFigures, shownSetting, subjectOf } from './peers-figures.ts';
 import { backlogOf, PEERS_USAGE, type PeersOptions, peersOptions } from './peers-options.ts';
-import { type Bench, type Suite, tell, withBench } from './suite.ts';
+import { type Bench, type Suite, tell, withBench, headOf, requireQuiet } from './suite.ts';
+import { makePeopledWorld, startFleet } from '../world/peopled.ts';
 
 /**
  * What would a user get who took BullMQ, pg-boss or graphile-worker instead and wrote the same steps around it? Each with its
@@ -67,15 +66,9 @@ async function measure(bench: Bench, options: PeersOptions, argv: readonly strin
       else runs.push(await peerRun(arena, contest, pair, backlogOf(contest, options.jobs)));
     }
   }
-  if (arena.warnings.length > 0)
-    throw new BenchError(
-      `the daemon warned, so nothing is reported:\n${arena.warnings.slice(0, 5).join('\n')}`,
-    );
+  requireQuiet(arena.warnings);
   return {
-    suite: 'peers',
-    startedAt,
-    command: ['npm run bench -- peers', ...argv].join(' '),
-    machine: readMachine(),
+    ...headOf('peers', argv, startedAt),
     versions: await readVersions(arena.world),
     settings,
     figures: options.isTuning ? [] : peerFigures(own, runs),
@@ -96,20 +89,15 @@ function seriesOf(run: SaturatedRun | PeerRun): string {
     : run.subject;
 }
 
-async function setUp({ t, stack, owner }: Bench): Promise<Arena> {
-  const fleet = new Child<FleetMethods>('world/fleet.ts', owner);
-  t.after(() => fleet.stop());
-  const startWorld = async (name: string): Promise<World> => {
-    const world = await makeWorld(t, name, true);
-    await fleet.call('start', { world: name, nodes: nodesOf(world), config: world.config });
-    return world;
-  };
-  const client = await connectClient(t, await startWorld('tollgate'));
+async function setUp(bench: Bench): Promise<Arena> {
+  const { t, stack, owner } = bench;
+  const fleet = startFleet(bench);
+  const client = await connectClient(t, await makePeopledWorld(t, fleet, 'tollgate', true));
   const warnings: string[] = [];
   const onWarning = (line: string): void => void warnings.push(line);
   const tollgate = await tollgateSubject(client, fleet, { owner, profile: null, onWarning });
   t.after(() => tollgate.stop());
-  const world = await startWorld('peers');
+  const world = await makePeopledWorld(t, fleet, 'peers', true);
   const registrar = await startRegistrar(t, world, 1);
   await fleet.call('hello', world.name);
   await until(async () => (await registrar.workers()) === NODES.length, 'the workers to be known');

@@ -1,20 +1,17 @@
 import { join } from 'node:path';
-import { BenchError } from '../bench-error.ts';
 import type { Members } from '../measure/cpu.ts';
 import { flowRun } from '../measure/flow.ts';
 import { groundOf } from '../measure/ground.ts';
-import { readMachine } from '../measure/machine.ts';
 import { type Ground, saturatedRun } from '../measure/runs.ts';
 import { readVersions, type Setting } from '../measure/settings.ts';
 import { warmUp, watched } from '../measure/warm-up.ts';
-import { Child } from '../process/child.ts';
 import { disturbancesOf, type Findings } from '../report/findings.ts';
 import { type TollgateSubject, tollgateSubject } from '../subjects/subject.ts';
-import type { FleetMethods } from '../world/fleet.ts';
 import { connectClient } from '../world/load.ts';
 import { USUAL_PLAN, type WorldPlan } from '../world/plan.ts';
-import { makeWorld, nodesOf, type World } from '../world/world.ts';
-import { type Bench, tell } from './suite.ts';
+import type { World } from '../world/world.ts';
+import { type Bench, tell, headOf, requireQuiet } from './suite.ts';
+import { makePeopledWorld, startFleet } from '../world/peopled.ts';
 
 /** Where a suite measures Tollgate alone, in one world or in several at once: the servers, the fleet, and what they told. */
 export interface Place {
@@ -31,10 +28,7 @@ export interface Place {
 
 /** Starts the fleet's process; there is no world yet. */
 export function makePlace(bench: Bench): Place {
-  const { t, stack, owner } = bench;
-  const fleet = new Child<FleetMethods>('world/fleet.ts', owner);
-  t.after(() => fleet.stop());
-  const fixed = groundOf(stack, fleet, []);
+  const fixed = groundOf(bench.stack, startFleet(bench), []);
   const processes: Record<string, Members> = { ...fixed.processes };
   const ground: Ground = { ...fixed, processes };
   return { bench, ground, settings: [], warnings: [], processes, worlds: [] };
@@ -59,9 +53,8 @@ export async function addTollgate(
 ): Promise<TollgateSubject> {
   const { bench, ground, warnings, processes, settings, worlds } = place;
   tell(`world ${name}: making and warming up`);
-  const world = await makeWorld(bench.t, name, true, { plan });
+  const world = await makePeopledWorld(bench.t, ground.fleet, name, true, { plan });
   worlds.push(world);
-  await ground.fleet.call('start', { world: name, nodes: nodesOf(world), config: world.config });
   const client = await connectClient(bench.t, world);
   const subject = await tollgateSubject(client, ground.fleet, {
     owner: bench.owner,
@@ -95,13 +88,9 @@ export async function findingsOf(
 ): Promise<Findings> {
   const { suite, startedAt, figures, notes, argv, runs } = of;
   const [world] = worlds;
-  if (warnings.length > 0)
-    throw new BenchError(`the daemon warned, so nothing is reported:\n${warnings.slice(0, 5).join('\n')}`);
+  requireQuiet(warnings);
   return {
-    suite,
-    startedAt,
-    command: [`npm run bench -- ${suite}`, ...argv].join(' '),
-    machine: readMachine(),
+    ...headOf(suite, argv, startedAt),
     versions: world ? await readVersions(world) : {},
     settings,
     figures,

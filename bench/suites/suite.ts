@@ -4,7 +4,9 @@ import type { Stack } from '../../src/stack/stack.ts';
 import { withStack } from '../../src/stack/with-stack.ts';
 import type { Teardown } from '../../test/support/servers.ts';
 import { UsageError } from '../arguments.ts';
+import { BenchError } from '../bench-error.ts';
 import { serverProcesses } from '../measure/ground.ts';
+import { readMachine } from '../measure/machine.ts';
 import { requireRoom } from '../measure/requirements.ts';
 import { type Owner, ownerOf } from '../process/owner.ts';
 import { explained, requireGiven, watchServers } from '../process/reachable.ts';
@@ -26,6 +28,8 @@ export interface Bench {
   readonly owner: Owner;
 }
 
+/** The first ones say enough. */
+const WARNINGS_SHOWN = 5;
 /** On servers that are not ours something is left otherwise, but one that is gone must not hold us up. */
 const ENDING_MS_MAX = 20_000;
 
@@ -79,6 +83,24 @@ async function endWithout(stack: Stack, endings: readonly (() => unknown)[]): Pr
       }
   })();
   await Promise.race([ended, sleep(ENDING_MS_MAX)]);
+}
+
+/** What every suite's findings begin with. */
+export function headOf(
+  suite: string,
+  argv: readonly string[],
+  startedAt: string,
+): Pick<Findings, 'suite' | 'startedAt' | 'command' | 'machine'> {
+  const command = [`npm run bench -- ${suite}`, ...argv].join(' ');
+  return { suite, startedAt, command, machine: readMachine() };
+}
+
+/** Throws BenchError where a daemon said something with level `warn` or above: a batch handed back makes a run worthless. */
+export function requireQuiet(warnings: readonly string[]): void {
+  if (warnings.length === 0) return;
+  throw new BenchError(
+    `the daemon warned, so nothing is reported:\n${warnings.slice(0, WARNINGS_SHOWN).join('\n')}`,
+  );
 }
 
 /** Progress, a line at a time: standard output is the report's. */
