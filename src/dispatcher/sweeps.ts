@@ -147,11 +147,11 @@ export class Sweeps implements Service {
     if (lost.length === 0 && !isDue) return;
     this.#walkedMs = clock.monotonicMs();
     const gone = new Set(lost.map(sessionKey));
-    const lookUp = await this.#sessions();
     const missing = new Set<string>();
     let open = 0;
     for await (const page of this.#walk()) {
       open += page.length;
+      const lookUp = await this.#sessions(page);
       const alive: OpenAttempt[] = [];
       for (const attempt of page) {
         const standing = lookUp(attempt.node, attempt.session);
@@ -210,9 +210,9 @@ export class Sweeps implements Service {
   }
 
   /** Silence means nothing while nobody listens. */
-  async #sessions(): Promise<SessionLookup> {
+  async #sessions(attempts: readonly OpenAttempt[]): Promise<SessionLookup> {
     const { registry, isListening } = this.#deps;
-    return isListening() ? await registry.sessions() : () => 'unknown';
+    return isListening() ? await registry.sessions(attempts.map(({ node }) => node)) : () => 'unknown';
   }
 
   /** True once a session has been missing for `lostAfterMs`: a goodbye leaves results on their way. */

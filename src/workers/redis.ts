@@ -20,6 +20,7 @@ export const SCRIPTS = [
   'read-state',
   'read-workers',
   'read-nodes',
+  'read-sessions',
   'read-leases',
   'read-progress',
 ] as const;

@@ -18,8 +18,9 @@ import type {
 /** Sessions given up and reported per call and cell; what is left comes with the next call. */
 const LOST_PER_CALL_MAX = 500;
 
-/** Nodes looked at per call; values in each row of the answer. */
-const SIGHTS_PER_CALL_MAX = 1_000;
+/** Nodes looked at per call. */
+const NODES_PER_CALL_MAX = 1_000;
+/** Values in each row of `read-nodes.lua`. */
 const SIGHT_VALUES = 5;
 
 /** Values in each row of `read-workers.lua`. */
@@ -86,16 +87,13 @@ export class RedisFleetRegistry implements FleetRegistry, FleetSights {
     return found.flatMap((workers) => workers ?? []);
   }
 
-  async sessions(): Promise<SessionLookup> {
-    // How the cells stand is read first: one that is emptied during the walk is not known to be whole then.
-    const cells = await this.cells();
-    const found = await askCells(this.#redis, async (cell) =>
-      cells[cell]?.state === 'ready' ? sessionsOf(await this.#liveIn(cell)) : null,
-    );
+  async sessions(nodes: readonly string[]): Promise<SessionLookup> {
+    const byCell = Map.groupBy(new Set(nodes), (node) => this.cellOf(node));
+    const found = await askCells(this.#redis, (cell) => this.#sessionsIn(cell, byCell.get(cell) ?? []));
     return (node, session) => {
-      const live = found[this.cellOf(node)];
-      if (!live) return 'unknown';
-      return live.get(node) === session ? 'live' : 'missing';
+      const live = found[this.cellOf(node)]?.get(node);
+      if (live === undefined) return 'unknown';
+      return live === session ? 'live' : 'missing';
     };
   }
 
@@ -107,8 +105,8 @@ export class RedisFleetRegistry implements FleetRegistry, FleetSights {
     const found = nodes.map((): WorkerSight => toSight([]));
     const byCell = Map.groupBy(nodes.entries(), ([, node]) => cellOf(node, this.#redis.cells));
     for (const [cell, own] of byCell) {
-      for (let at = 0; at < own.length; at += SIGHTS_PER_CALL_MAX) {
-        const page = own.slice(at, at + SIGHTS_PER_CALL_MAX);
+      for (let at = 0; at < own.length; at += NODES_PER_CALL_MAX) {
+        const page = own.slice(at, at + NODES_PER_CALL_MAX);
         const values = await this.#redis.list('read-nodes', cell, [pool, ...page.map(([, node]) => node)]);
         for (const [row, [place]] of page.entries()) {
           found[place] = toSight(values.slice(row * SIGHT_VALUES, (row + 1) * SIGHT_VALUES));
@@ -146,10 +144,21 @@ export class RedisFleetRegistry implements FleetRegistry, FleetSights {
     }
     return [...workers.values()];
   }
-}
 
-function sessionsOf(workers: readonly LiveWorker[]): ReadonlyMap<string, number> {
-  return new Map(workers.map(({ node, session }) => [node, session]));
+  /** The live session of each of `nodes`, null for none; null in all where the cell is warming, so that silence means nothing. */
+  async #sessionsIn(
+    cell: number,
+    nodes: readonly string[],
+  ): Promise<ReadonlyMap<string, number | null> | null> {
+    const found = new Map<string, number | null>();
+    for (let at = 0; at < nodes.length; at += NODES_PER_CALL_MAX) {
+      const page = nodes.slice(at, at + NODES_PER_CALL_MAX);
+      const [ageMs, ...sessions] = await this.#redis.list('read-sessions', cell, page);
+      if (Number(ageMs) < this.#lostAfterMs) return null;
+      for (const [i, node] of page.entries()) found.set(node, sessions[i] ? Number(sessions[i]) : null);
+    }
+    return found;
+  }
 }
 
 /** What `apply.lua` answered. */

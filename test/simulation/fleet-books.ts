@@ -48,7 +48,7 @@ export async function simBooks(twins: Twins): Promise<Awaited<ReturnType<typeof 
 /** What a coordinator may ask either about. An epoch is not the same number on both. */
 async function sharedBooks({ leases, registry }: Side) {
   const [lookUp, workers, slots, cells, state] = await Promise.all([
-    registry.sessions(),
+    registry.sessions(NODES),
     registry.list(),
     leases.poolSlots(),
     registry.cells(),

@@ -82,6 +82,7 @@ await t.test('every script runs on a node that has never seen it', async (t) => 
   await run('read-state', []);
   await run('read-workers', ['0', 10, 1]);
   await run('read-nodes', ['m', 'n-1']);
+  await run('read-sessions', ['n-1']);
   await run('read-leases', ['0', 10]);
   await run('read-progress', [jobId(1), 1]);
   t.same(ran, new Set(SCRIPTS));
@@ -194,7 +195,7 @@ await t.test('while one master is away the cells of the others go on', async (t)
     return performance.now() > endMs;
   }, 'twice the time after which a silent worker is lost');
   t.same([...reported], []);
-  const lookUp = await fleet.registry.sessions();
+  const lookUp = await fleet.registry.sessions([...here, ...away]);
   t.equal(lookUp(away[0] ?? '', 1), 'unknown');
   t.equal(lookUp(here[0] ?? '', 1), 'live');
   t.equal(lookUp(here[0] ?? '', 2), 'missing');

@@ -175,6 +175,38 @@ await t.test(
   },
 );
 
+await t.test('a session is live, missing, or unknown', async (t) => {
+  const fleet = await testFleet(t, SHORT);
+  const standings = async (nodes: readonly string[]) => {
+    const lookUp = await fleet.registry.sessions(nodes);
+    return ['serving', 'draining', 'left', 'never'].map((node) => lookUp(node, 1));
+  };
+  await fleet.say('left', 'hello');
+  await fleet.say('left', 'bye');
+  const all = ['serving', 'draining', 'left', 'never'];
+  t.same(await standings(all), ['unknown', 'unknown', 'unknown', 'unknown'], 'Redis is warming');
+  await fleet.sweepUntil(async () => {
+    await fleet.say('serving', 'heartbeat');
+    await fleet.say('draining', 'drain');
+    return (await fleet.registry.state()) === 'ready';
+  }, 'Redis to be ready');
+  t.same(await standings(all), ['live', 'live', 'missing', 'missing']);
+  t.same(
+    await standings(['draining', 'left']),
+    ['unknown', 'live', 'missing', 'unknown'],
+    'only those asked for',
+  );
+  t.equal((await fleet.registry.sessions(['serving']))('serving', 2), 'missing', 'another session');
+  const many = Array.from({ length: 1_500 }, (_, i) => `absent-${i}`);
+  t.equal((await fleet.registry.sessions([...many, 'serving', 'serving']))('serving', 1), 'live');
+  await fleet.raw.flushdb();
+  t.same(
+    await standings(all),
+    ['unknown', 'unknown', 'unknown', 'unknown'],
+    'emptied: silence means nothing',
+  );
+});
+
 await t.test('silence counts only while somebody listens', async (t) => {
   const fleet = await testFleet(t, SHORT);
   await fleet.say('other', 'bye', { slots_total: 1 });
