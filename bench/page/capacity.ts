@@ -3,7 +3,7 @@ import type { Whole } from '../report/whole.ts';
 import { ASSUMED, type Costs, type Demand, demandOf, type Limits, limitsOf } from './arithmetic.ts';
 import { figuresById, summaryOf } from './figures.ts';
 import { provenanceOf } from './performance.ts';
-import { filled, markdownTable } from './template.ts';
+import { filled, markdownTable, NO_FIGURE } from './template.ts';
 
 const TEMPLATE = new URL('capacity.md', import.meta.url);
 
@@ -137,7 +137,7 @@ function verdictsTable(demands: readonly Demand[]): string {
 
 /** How many cores are too many for one server, in words. */
 export function verdictOnCores(cores: number): string {
-  if (Number.isNaN(cores)) return '–';
+  if (Number.isNaN(cores)) return NO_FIGURE;
   if (cores <= ASSUMED.serverCores) return 'one server';
   if (cores <= CORES_MAX) return 'one very large server, on paper';
   return 'more than any one server';
@@ -145,7 +145,7 @@ export function verdictOnCores(cores: number): string {
 
 /** A number with two or three digits that mean something. */
 function count(value: number): string {
-  if (Number.isNaN(value)) return '–';
+  if (Number.isNaN(value)) return NO_FIGURE;
   if (value >= 100) return Number(value.toPrecision(3)).toLocaleString('en');
   return String(Number(value.toPrecision(2)));
 }

@@ -2,7 +2,7 @@ import type { Figure } from '../report/findings.ts';
 import { plain, shownSummary } from '../report/report.ts';
 import { figuresById, pointsOf, summaryOf, valuesBetween } from './figures.ts';
 import { picture, type Panel } from './svg.ts';
-import { markdownTable } from './template.ts';
+import { markdownTable, NO_FIGURE } from './template.ts';
 
 type Figures = ReturnType<typeof figuresById>;
 
@@ -120,7 +120,7 @@ function rowsSection(figures: Figures): Part {
 /** Median and range; a dash where there is none. */
 export function shown(figures: ReadonlyMap<string, Figure>, id: string): string {
   const summary = summaryOf(figures, id);
-  return summary === null ? '–' : shownSummary(summary);
+  return summary === null ? NO_FIGURE : shownSummary(summary);
 }
 
 function shownMedian(figures: Figures, id: string): string {

@@ -1,10 +1,12 @@
 import { readFileSync } from 'node:fs';
+import { PEERS, VARIANTS } from '../peers/settings.ts';
 import { shownTarget } from '../report/report.ts';
 import { type Row, shortRows, shownHolds, shownValue, type Whole } from '../report/whole.ts';
+import { subjectOf } from '../suites/peers-figures.ts';
 import { figuresById, pointsOf, valuesBetween } from './figures.ts';
 import { growthPart, type Part, shown } from './growth.ts';
 import { picture } from './svg.ts';
-import { filled, markdownTable } from './template.ts';
+import { filled, markdownTable, NO_FIGURE } from './template.ts';
 
 const TEMPLATE = new URL('performance.md', import.meta.url);
 
@@ -18,6 +20,8 @@ export function performancePage(whole: Whole): Part {
     numbers: numbersOf(whole.rows),
     short: shortOf(whole),
     rates: ratesOf(figures),
+    peers: peersOf(figures),
+    limits: limitsOf(figures),
     cpu: cpuOf(figures),
     latency: latency.text,
     growth: growth.text,
@@ -95,6 +99,37 @@ function cpuOf(figures: Figures): string {
   return markdownTable(
     ['CPU per full life, µs', 'median (range)'],
     PROCESSES.map(([name, title]) => [title, shown(figures, `cpu/life/process/${name}`)]),
+  );
+}
+
+/** Each peer by what its handler does with a job; a dash where there is no such handler, or no figure. */
+function peersOf(figures: Figures): string {
+  const peers = PEERS.flatMap((peer) => [
+    { peer, areLocksBatched: false, name: peer },
+    { peer, areLocksBatched: true, name: `${peer}, the locks of a batch together` },
+  ]);
+  const rows = peers.map(({ peer, areLocksBatched, name }) => [
+    name,
+    ...VARIANTS.map((variant) => {
+      const setting = { concurrency: 1, fetched: 1, areLocksBatched };
+      return shown(figures, `peers/rate/${subjectOf({ peer, variant, setting })}`);
+    }),
+  ]);
+  return markdownTable(
+    ['jobs/s, median (range)', ...VARIANTS],
+    [
+      ['tollgate, dispatch', shown(figures, 'peers/rate/tollgate'), NO_FIGURE, NO_FIGURE],
+      ...rows.filter(([, ...cells]) => cells.some((cell) => cell !== NO_FIGURE)),
+    ],
+  );
+}
+
+/** What each server did alone. */
+function limitsOf(figures: Figures): string {
+  const own = [...figures.values()].filter(({ id }) => id.startsWith('limits/'));
+  return markdownTable(
+    ['alone, median (range)', 'a second'],
+    own.map(({ id, name }) => [name, shown(figures, id)]),
   );
 }
 
