@@ -1,5 +1,5 @@
 import type { KeyObject } from 'node:crypto';
-import { bodyDigest } from '../contracts/canonical.ts';
+import { canonicalJson, jobDigest } from '../contracts/canonical.ts';
 import { ChatInput, type ChatJob, JobMessage, WAIT_MS_MAX } from '../contracts/job.ts';
 import { isOwnReplyQueue, jobKey, poolOfJob, publisherUser, vramClassOf } from '../contracts/names.ts';
 import { checkerOf, parserOf } from '../contracts/parse.ts';
@@ -93,12 +93,13 @@ export function admit(arrival: Arrival, deps: AdmitDeps): Admission {
   arrival.isWithinLimits = true;
 
   const { delivery } = arrival;
+  const { digest, inputJson } = sealOf(arrival, job, deps.digestKey);
   const identity = {
     jobId: job.id,
     accountId: account.id,
     namespaceId,
     publisherId: sender.id,
-    digest: bodyDigest(deps.digestKey, job),
+    digest,
     priority: job.priority,
     kind: 'chat' as const,
     replyTo: delivery.replyTo,
@@ -114,9 +115,21 @@ export function admit(arrival: Arrival, deps: AdmitDeps): Admission {
   return (
     constraintFault(known, deps.directory) ?? {
       kind: 'admitted',
-      admitted: { ...known, model, jobId: job.id, attempt: 1, resumed: null },
+      admitted: { ...known, model, jobId: job.id, inputJson, attempt: 1, resumed: null },
     }
   );
+}
+
+/** The digest, and what it was made of as far as the dispatch needs it. A job that waited has had its digest before. */
+function sealOf(
+  arrival: Arrival,
+  job: ChatJob,
+  key: KeyObject,
+): { readonly digest: Buffer; readonly inputJson: string | null } {
+  if (arrival.digest) return { digest: arrival.digest, inputJson: null };
+  const inputJson = canonicalJson(job.input);
+  arrival.digest = jobDigest(key, job, inputJson);
+  return { digest: arrival.digest, inputJson };
 }
 
 /**

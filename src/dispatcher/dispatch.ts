@@ -53,12 +53,12 @@ export async function dispatch(locked: readonly Locked[], deps: DispatchDeps): P
 }
 
 function toMessage(one: Locked, nowMs: number, firstTokenMs: number): OutMessage {
-  const { job, model, jobId } = one.admitted;
+  const { job, inputJson, model, jobId } = one.admitted;
   const spentMs = nowMs - one.askedMs;
   const startMs = Math.max(1, Math.floor(one.startMs - spentMs));
   // The promise itself: what is dispatched was locked, and the lock named this attempt, node and session.
   invariant(one.attempt >= 1 && one.node !== '' && one.session > 0, 'dispatch without a committed lock');
-  const message: DispatchMessage = {
+  const message: Omit<DispatchMessage, 'input'> = {
     v: 1,
     job: jobId,
     attempt: one.attempt,
@@ -67,7 +67,6 @@ function toMessage(one: Locked, nowMs: number, firstTokenMs: number): OutMessage
     model: model.model,
     model_version: model.version,
     kind: 'chat',
-    input: job.input,
     limits: {
       input_tokens_max: job.limits.input_tokens_max,
       output_tokens_max: job.limits.output_tokens_max,
@@ -79,9 +78,14 @@ function toMessage(one: Locked, nowMs: number, firstTokenMs: number): OutMessage
   return {
     exchange: EXCHANGE.dispatch,
     routingKey: one.node,
-    body: Buffer.from(JSON.stringify(message)),
+    body: bodyOf(message, inputJson ?? JSON.stringify(job.input)),
     messageId: `${jobId}.${one.attempt}`,
     expirationMs: startMs,
     mandatory: true,
   };
+}
+
+/** The message with its input, which is the large part and was mostly written before. */
+function bodyOf(message: Omit<DispatchMessage, 'input'>, inputJson: string): Buffer {
+  return Buffer.from(`{"input":${inputJson},${JSON.stringify(message).slice(1)}`);
 }

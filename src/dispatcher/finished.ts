@@ -22,7 +22,14 @@ export function resend(known: Known, existing: ExistingJob, askedMs: number, now
   if (existing.startMs <= 0 || existing.remainingMs <= 0 || known.model === null) return null;
   if (existing.attempt > 1) return null;
   return {
-    admitted: { ...known, model: known.model, jobId: known.identity.jobId, attempt: 1, resumed: null },
+    admitted: {
+      ...known,
+      model: known.model,
+      jobId: known.identity.jobId,
+      inputJson: null,
+      attempt: 1,
+      resumed: null,
+    },
     attempt: existing.attempt,
     node: existing.node,
     session: existing.session,

@@ -73,7 +73,7 @@ function resumedOf(
   if (!read.ok)
     return { code: 'TG_MESSAGE_INVALID', field: 'body', message: 'the traced request is not a job' };
   const { jobId, attempt } = facts;
-  const resumed = { arrival, jobId, attempt, job: read.value, model, resumed: facts };
+  const resumed = { arrival, jobId, attempt, job: read.value, inputJson: null, model, resumed: facts };
   arrival.resumed = resumed;
   return resumed;
 }

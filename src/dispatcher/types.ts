@@ -33,6 +33,8 @@ export interface Arrival {
   readonly room: WaitingRoom;
   /** Kept from the first admission, so that a held job is not parsed again. Written by admit only. */
   parsed: ChatJob | null;
+  /** Of the body; kept from the first admission, too. Written by admit only. */
+  digest?: Buffer;
   /** The job that it is about, as soon as that is known. Written by admit only. */
   jobId: string | null;
   /** Kept from the first time that a later attempt's row and input were read. Written by resume only. */
@@ -69,6 +71,8 @@ export interface Runnable {
   readonly arrival: Arrival;
   readonly jobId: string;
   readonly job: ChatJob;
+  /** The job's input in JSON where admit has just written it for the digest; null: dispatch writes it. */
+  readonly inputJson: string | null;
   /** What runs: the model that was asked for, or a fallback. */
   readonly model: ModelVersion;
   readonly attempt: number;
