@@ -108,19 +108,21 @@ await t.test('an account has so many jobs under way and no more', async (t) => {
     t.pass();
   });
 
+  /** Whether a new job is taken; one that is stays with the worker. */
+  const isTaken = async (): Promise<boolean> => {
+    const job = tollgate.job();
+    await tollgate.send(job);
+    const isHeld = () => worker.held.some(({ message }) => message.job === job.id);
+    await until(() => isHeld() || tollgate.client.repliesTo(job.id).length > 0, 'an answer');
+    return isHeld();
+  };
+
   await t.test('and again when all have ended', async (t) => {
-    const free = await tollgate.run(tollgate.job());
-    t.equal(free.error?.code, 'TG_OPEN_LOCKS', 'two are under way again');
+    // A count that PostgreSQL began before the last lock may be taken over after it, and the next one puts it right.
+    await until(async () => !(await isTaken()), 'a job to be refused, as two are under way again');
     while (worker.held[0]) await worker.finish(worker.held[0]);
-    await until(async () => {
-      const job = tollgate.job();
-      await tollgate.send(job);
-      const found = await Promise.race([
-        worker.dispatched(job.id).then((held) => worker.finish(held)),
-        tollgate.reply(job.id),
-      ]);
-      return 'usage' in found;
-    }, 'a job to be taken again');
+    await until(isTaken, 'a job to be taken again');
+    while (worker.held[0]) await worker.finish(worker.held[0]);
     t.pass();
   });
 });
