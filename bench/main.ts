@@ -1,5 +1,6 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { bearClosedOutput } from '../src/cli/closed-output.ts';
 import { UsageError } from './arguments.ts';
 import { BenchError, WeakSettingError } from './bench-error.ts';
 import { requireStrong } from './measure/warm-up.ts';
@@ -93,6 +94,7 @@ async function obey(command: Command, argv: readonly string[]): Promise<void> {
   }
 }
 
+bearClosedOutput();
 const [name, ...argv] = process.argv.slice(2);
 const command = commandOf(name);
 if (command === undefined) {

@@ -1,4 +1,5 @@
 import { CommanderError } from 'commander';
+import { bearClosedOutput } from './closed-output.ts';
 import { EXIT, failureOf } from './failure.ts';
 import { Output } from './output.ts';
 import { program } from './program.ts';
@@ -23,6 +24,7 @@ async function run(argv: readonly string[]): Promise<void> {
   }
 }
 
+bearClosedOutput();
 await run(process.argv.slice(2));
 // A driver's socket that is slow to close must not keep the shell waiting; output has been flushed by then.
 setTimeout(() => process.exit(), LINGER_MS).unref();

@@ -15,6 +15,11 @@ await t.test('help and version are no faults', async (t) => {
   t.match(version, { status: 0, stdout: /^\d+\.\d+\.\d+\n$/ });
 });
 
+await t.test('a command whose reader has seen enough ends as it would have', async (t) => {
+  t.same(await runCli(['--help'], { isDeaf: true }), { status: 0, stdout: '', stderr: '' });
+  t.match(await runCli(['sumbit'], { isDeaf: true }), { status: 2, stderr: /unknown command/ });
+});
+
 await t.test('every command explains itself with an example', async (t) => {
   const { stdout } = await runCli(['--help']);
   const names = [...stdout.matchAll(/^ {2}([a-z]+)\b/gm)]

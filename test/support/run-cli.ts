@@ -13,17 +13,26 @@ export interface CliResult {
 
 /**
  * Runs `tollgate <args>` as a child process of its own. Its environment is what is given and nothing else, so that no server of
- * the test run is found by chance; standard input is `stdin`, empty unless given.
+ * the test run is found by chance; standard input is `stdin`, empty unless given. `isDeaf`: nobody reads what it prints.
  */
 export async function runCli(
   args: readonly string[],
-  { env = {}, stdin = '' }: { env?: Readonly<Record<string, string>>; stdin?: string } = {},
+  {
+    env = {},
+    stdin = '',
+    isDeaf = false,
+  }: { env?: Readonly<Record<string, string>>; stdin?: string; isDeaf?: boolean } = {},
 ): Promise<CliResult> {
   const child = spawn(process.execPath, [MAIN, ...args], { env: { PATH: process.env['PATH'], ...env } });
   child.stdin.end(stdin);
+  if (isDeaf) child.stdout.destroy();
   const ended = new Promise<number | null>((resolve) => {
     child.once('close', resolve);
   });
-  const [stdout, stderr, status] = await Promise.all([text(child.stdout), text(child.stderr), ended]);
+  const [stdout, stderr, status] = await Promise.all([
+    isDeaf ? '' : text(child.stdout),
+    text(child.stderr),
+    ended,
+  ]);
   return { status, stdout, stderr };
 }
