@@ -108,13 +108,16 @@ await t.test('an account has so many jobs under way and no more', async (t) => {
     t.pass();
   });
 
-  /** Whether a new job is taken; one that is stays with the worker. */
+  /** Whether a new job is taken, or refused by this bound; one that is taken stays with the worker. */
   const isTaken = async (): Promise<boolean> => {
     const job = tollgate.job();
     await tollgate.send(job);
     const isHeld = () => worker.held.some(({ message }) => message.job === job.id);
-    await until(() => isHeld() || tollgate.client.repliesTo(job.id).length > 0, 'an answer');
-    return isHeld();
+    const replies = () => tollgate.client.repliesTo(job.id);
+    await until(() => isHeld() || replies().length > 0, 'an answer');
+    if (isHeld()) return true;
+    t.match(replies(), [{ message: { error: { code: 'TG_OPEN_LOCKS' } } }]);
+    return false;
   };
 
   await t.test('and again when all have ended', async (t) => {
