@@ -1,3 +1,4 @@
+import { chunksOf } from '../../src/chunks.ts';
 import { CreditLocksPg } from '../../src/ledger/credit-locks.ts';
 import { SettlementsPg } from '../../src/ledger/settlements.ts';
 import type { LockAnswer, LockRequest } from '../../src/ledger/types.ts';
@@ -9,7 +10,7 @@ import { makeJobMessages } from '../world/jobs.ts';
 import { lockRequestOf, settleRequestOf } from '../world/lock-requests.ts';
 import { NODES } from '../world/names.ts';
 import type { World } from '../world/world.ts';
-import { chunksOf, type Load } from './limits-rate.ts';
+import type { Load } from './limits-rate.ts';
 
 /** Connections of single transactions. */
 const SINGLE_CONNECTIONS = [1, 8, 32] as const;

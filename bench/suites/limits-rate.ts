@@ -43,10 +43,3 @@ async function inLanes(calls: readonly (() => Promise<unknown>)[], lanes: number
   };
   await Promise.all(Array.from({ length: lanes }, lane));
 }
-
-/** `all` in pieces of `size`, the last one perhaps smaller. */
-export function chunksOf<T>(all: readonly T[], size: number): T[][] {
-  const chunks: T[][] = [];
-  for (let from = 0; from < all.length; from += size) chunks.push(all.slice(from, from + size));
-  return chunks;
-}

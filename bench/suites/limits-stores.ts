@@ -1,3 +1,4 @@
+import { chunksOf } from '../../src/chunks.ts';
 import { newUuidV7 } from '../../src/ids.ts';
 import type { RequestDocument } from '../../src/traces/types.ts';
 import type { LeaseName } from '../../src/workers/types.ts';
@@ -5,7 +6,7 @@ import { makeJobMessages } from '../world/jobs.ts';
 import { MODEL, NODES } from '../world/names.ts';
 import type { Registrar } from '../world/registrar.ts';
 import { traceDocument } from '../world/trace-documents.ts';
-import { chunksOf, type Load } from './limits-rate.ts';
+import type { Load } from './limits-rate.ts';
 
 /** Calls under way: of single ones so many that the wire is never idle, of batches as many as the product has. */
 const SINGLE_LANES = 32;

@@ -1,3 +1,4 @@
+import { chunksOf } from '../chunks.ts';
 import type { Clock } from '../clock.ts';
 import type { InvariantId } from './catalogue.ts';
 import type { Findings } from './findings.ts';
@@ -72,8 +73,7 @@ export class TraceCheck {
     const { recheckMs, pageRows } = this.#bounds;
     const left = await askAgain(this.#missing, recheckMs, clock, async (suspects) => {
       const still: Missing[] = [];
-      for (let at = 0; at < suspects.length; at += pageRows)
-        still.push(...(await this.#absent(suspects.slice(at, at + pageRows))));
+      for (const page of chunksOf(suspects, pageRows)) still.push(...(await this.#absent(page)));
       return still;
     });
     const beyond = TRACE_INVARIANTS.filter((id) => this.#beyond[id] > 0);

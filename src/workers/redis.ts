@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { chunksOf } from '../chunks.ts';
 import type { Config } from '../config-schema.ts';
 import { invariant, StoreError } from '../errors.ts';
 import type { Log, Service } from '../ops/types.ts';
@@ -155,7 +156,7 @@ export class FleetRedis implements Service {
     let cursor = '0';
     do {
       const [next, ...values] = await this.list(name, cell, [cursor, PAGE_ROWS, ...args]);
-      for (let at = 0; at < values.length; at += width) yield values.slice(at, at + width);
+      yield* chunksOf(values, width);
       cursor = next ?? '0';
     } while (cursor !== '0');
   }

@@ -1,3 +1,4 @@
+import { chunksOf } from '../chunks.ts';
 import type { FleetMessage } from '../contracts/fleet.ts';
 import { modelOfPool } from '../contracts/names.ts';
 import { invariant } from '../errors.ts';
@@ -105,8 +106,7 @@ export class RedisFleetRegistry implements FleetRegistry, FleetSights {
     const found = nodes.map((): WorkerSight => toSight([]));
     const byCell = Map.groupBy(nodes.entries(), ([, node]) => cellOf(node, this.#redis.cells));
     for (const [cell, own] of byCell) {
-      for (let at = 0; at < own.length; at += NODES_PER_CALL_MAX) {
-        const page = own.slice(at, at + NODES_PER_CALL_MAX);
+      for (const page of chunksOf(own, NODES_PER_CALL_MAX)) {
         const values = await this.#redis.list('read-nodes', cell, [pool, ...page.map(([, node]) => node)]);
         for (const [row, [place]] of page.entries()) {
           found[place] = toSight(values.slice(row * SIGHT_VALUES, (row + 1) * SIGHT_VALUES));
@@ -151,8 +151,7 @@ export class RedisFleetRegistry implements FleetRegistry, FleetSights {
     nodes: readonly string[],
   ): Promise<ReadonlyMap<string, number | null> | null> {
     const found = new Map<string, number | null>();
-    for (let at = 0; at < nodes.length; at += NODES_PER_CALL_MAX) {
-      const page = nodes.slice(at, at + NODES_PER_CALL_MAX);
+    for (const page of chunksOf(nodes, NODES_PER_CALL_MAX)) {
       const [ageMs, ...sessions] = await this.#redis.list('read-sessions', cell, page);
       if (Number(ageMs) < this.#lostAfterMs) return null;
       for (const [i, node] of page.entries()) found.set(node, sessions[i] ? Number(sessions[i]) : null);

@@ -1,3 +1,4 @@
+import { chunksOf } from '../chunks.ts';
 import { invariant, StoreError } from '../errors.ts';
 import { askCells } from './cells.ts';
 import { cellOf } from './keys.ts';
@@ -92,8 +93,7 @@ export class RedisSlotLeases implements SlotLeases, LeaseUpkeep {
     const found: Progress[] = attempts.map(() => 'unseen');
     const byCell = Map.groupBy(attempts.entries(), ([, { node }]) => cellOf(node, this.#redis.cells));
     for (const [cell, own] of byCell) {
-      for (let at = 0; at < own.length; at += BATCH_LEASES_MAX) {
-        const page = own.slice(at, at + BATCH_LEASES_MAX);
+      for (const page of chunksOf(own, BATCH_LEASES_MAX)) {
         const args = page.flatMap(([, { jobId, attempt }]) => [jobId, attempt]);
         const stages = await this.#redis.list('read-progress', cell, args);
         for (const [i, [place]] of page.entries()) found[place] = toProgress(stages[i]);
@@ -176,10 +176,8 @@ export class RedisSlotLeases implements SlotLeases, LeaseUpkeep {
     const byCell = Map.groupBy(leases, (lease) => cellOf(lease.node, this.#redis.cells));
     const calls: Promise<number>[] = [];
     for (const [cell, own] of byCell) {
-      for (let at = 0; at < own.length; at += BATCH_LEASES_MAX) {
-        const args = own.slice(at, at + BATCH_LEASES_MAX).flatMap(toArgs);
-        calls.push(this.#redis.count(script, cell, args));
-      }
+      for (const page of chunksOf(own, BATCH_LEASES_MAX))
+        calls.push(this.#redis.count(script, cell, page.flatMap(toArgs)));
     }
     return sum(calls);
   }

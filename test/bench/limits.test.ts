@@ -6,7 +6,7 @@ import { UsageError } from '../../bench/arguments.ts';
 import { fdatasyncRate, ownRate } from '../../bench/suites/limits-disk.ts';
 import { COMPARED, type LimitRun, limitFigures } from '../../bench/suites/limits-figures.ts';
 import { limitsOptions } from '../../bench/suites/limits-options.ts';
-import { chunksOf, type Load, rateOf } from '../../bench/suites/limits-rate.ts';
+import { type Load, rateOf } from '../../bench/suites/limits-rate.ts';
 
 await t.test('without options every limit is measured five times', async (t) => {
   t.same(limitsOptions([]), { pairs: 5, windowMs: 600, jobs: 20_000 });
@@ -65,11 +65,6 @@ await t.test('as many calls are under way as there are lanes', async (t) => {
 
 await t.test('a call that fails ends the measurement', async (t) => {
   await t.rejects(rateOf(load({ prepare: failing }), 1), { message: 'no' });
-});
-
-await t.test('chunks keep the order and lose nothing', async (t) => {
-  t.same(chunksOf([1, 2, 3], 2), [[1, 2], [3]]);
-  t.same(chunksOf([], 2), []);
 });
 
 function run(id: string, pair: number, perSecond: number): LimitRun {
