@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
+import { NO_FIGURE } from '../report/report.ts';
 import type { Whole } from '../report/whole.ts';
 import { ASSUMED, type Costs, type Demand, demandOf, type Limits, limitsOf } from './arithmetic.ts';
 import { figuresById, summaryOf } from './figures.ts';
 import { provenanceOf } from './performance.ts';
-import { filled, markdownTable, NO_FIGURE } from './template.ts';
+import { filled, markdownTable } from './template.ts';
 
 const TEMPLATE = new URL('capacity.md', import.meta.url);
 

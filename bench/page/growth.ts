@@ -1,8 +1,8 @@
 import type { Figure } from '../report/findings.ts';
-import { plain, shownSummary } from '../report/report.ts';
+import { NO_FIGURE, plain, shownSummary } from '../report/report.ts';
 import { figuresById, pointsOf, summaryOf, valuesBetween } from './figures.ts';
 import { picture, type Panel } from './svg.ts';
-import { markdownTable, NO_FIGURE } from './template.ts';
+import { markdownTable } from './template.ts';
 
 type Figures = ReturnType<typeof figuresById>;
 

@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { PEERS, VARIANTS } from '../peers/settings.ts';
-import { shownTarget } from '../report/report.ts';
+import { NO_FIGURE, shownTarget } from '../report/report.ts';
 import { type Row, shortRows, shownHolds, shownValue, type Whole } from '../report/whole.ts';
 import { subjectOf } from '../suites/peers-figures.ts';
 import { figuresById, pointsOf, valuesBetween } from './figures.ts';
 import { growthPart, type Part, shown } from './growth.ts';
 import { picture } from './svg.ts';
-import { filled, markdownTable, NO_FIGURE } from './template.ts';
+import { filled, markdownTable } from './template.ts';
 
 const TEMPLATE = new URL('performance.md', import.meta.url);
 
@@ -110,10 +110,9 @@ function peersOf(figures: Figures): string {
   ]);
   const rows = peers.map(({ peer, areLocksBatched, name }) => [
     name,
-    ...VARIANTS.map((variant) => {
-      const setting = { concurrency: 1, fetched: 1, areLocksBatched };
-      return shown(figures, `peers/rate/${subjectOf({ peer, variant, setting })}`);
-    }),
+    ...VARIANTS.map((variant) =>
+      shown(figures, `peers/rate/${subjectOf({ peer, variant, setting: { areLocksBatched } })}`),
+    ),
   ]);
   return markdownTable(
     ['jobs/s, median (range)', ...VARIANTS],

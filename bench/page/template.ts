@@ -1,6 +1,3 @@
-/** What stands where there is no figure. */
-export const NO_FIGURE = '–';
-
 /**
  * Puts texts where a template says `{{name}}`. Throws when the template asks for one that there is not, or when one is not asked
  * for: then the two have grown apart.

@@ -14,9 +14,12 @@ export function columns(rows: readonly (readonly string[])[]): string[] {
   );
 }
 
+/** What stands where there is no figure. */
+export const NO_FIGURE = '–';
+
 /** A number with as many digits as mean something. */
 export function plain(value: number): string {
-  if (Number.isNaN(value)) return '–';
+  if (Number.isNaN(value)) return NO_FIGURE;
   if (value === 0) return '0';
   if (Math.abs(value) >= 100) return Math.round(value).toLocaleString('en');
   return value.toFixed(Math.abs(value) >= 10 ? 1 : 2);

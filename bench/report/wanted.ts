@@ -39,6 +39,21 @@ export const FILES_OF_ALL: Readonly<Record<string, string>> = {
   faults: 'npm run bench -- faults REPORT.json... --json bench/results/faults.json',
 };
 
+const { latency: LATENCY, keptUnderCondition: KEPT, fault: FAULT, besideFlood: FLOOD } = TARGETS;
+
+const LATENCIES = ['500', '1000'].flatMap((rate) =>
+  ['p50', 'p99'].map((quantile) => {
+    const what = `${quantile} to the node’s queue at ${Number(rate).toLocaleString('en')}/s ÷ bare relay`;
+    return wanted('hotpath', `latency/${rate}/${quantile}`, what, LATENCY);
+  }),
+);
+
+/** Shares of the intake at which somebody floods, in percent. */
+const FLOODS = [10, 25, 50].map((share) => {
+  const what = `others’ p50 beside a flood of ${share} % of the intake ÷ none`;
+  return wanted('flood', `flood/flood of ${share} %/p50`, what, FLOOD);
+});
+
 /** Every number that the design asks for, in its order. */
 export const WANTED: readonly Wanted[] = [
   wanted('hotpath', 'dispatch/relay', 'dispatch rate, saturated ÷ bare relay', TARGETS.dispatchOverRelay),
@@ -63,46 +78,18 @@ export const WANTED: readonly Wanted[] = [
   ),
   wanted('hotpath', 'life/relay', 'full life ÷ bare relay of the same messages', TARGETS.lifeOverRelay),
   wanted('hotpath', 'cpu/life', 'CPU of our process per life ÷ the relay client’s', TARGETS.cpuPerLife),
-  wanted('hotpath', 'latency/500/p50', 'p50 to the node’s queue at 500/s ÷ bare relay', TARGETS.latency),
-  wanted('hotpath', 'latency/500/p99', 'p99 to the node’s queue at 500/s ÷ bare relay', TARGETS.latency),
-  wanted('hotpath', 'latency/1000/p50', 'p50 to the node’s queue at 1,000/s ÷ bare relay', TARGETS.latency),
-  wanted('hotpath', 'latency/1000/p99', 'p99 to the node’s queue at 1,000/s ÷ bare relay', TARGETS.latency),
-  wanted(
-    'conditions',
-    'conditions/commit-5ms',
-    'rate with 5 ms added to each commit ÷ without',
-    TARGETS.keptUnderCondition,
-  ),
+  ...LATENCIES,
+  wanted('conditions', 'conditions/commit-5ms', 'rate with 5 ms added to each commit ÷ without', KEPT),
   wanted(
     'limits',
     'ledger/batched-over-single',
     'locks/s of the ledger ÷ one per transaction',
     TARGETS.batchedLocks,
   ),
-  wanted(
-    'conditions',
-    'conditions/hot-account',
-    'one account with half the jobs ÷ spread evenly',
-    TARGETS.keptUnderCondition,
-  ),
-  wanted(
-    'rows',
-    'conditions/rows-5000000',
-    'dispatch rate with 5 million ledger jobs ÷ empty',
-    TARGETS.keptUnderCondition,
-  ),
-  wanted(
-    'conditions',
-    'conditions/workers-100000',
-    'dispatch rate with 100,000 workers ÷ 10',
-    TARGETS.keptUnderCondition,
-  ),
-  wanted(
-    'conditions',
-    'conditions/pools-1000',
-    'dispatch rate with 1,000 pools ÷ 1',
-    TARGETS.keptUnderCondition,
-  ),
+  wanted('conditions', 'conditions/hot-account', 'one account with half the jobs ÷ spread evenly', KEPT),
+  wanted('rows', 'conditions/rows-5000000', 'dispatch rate with 5 million ledger jobs ÷ empty', KEPT),
+  wanted('conditions', 'conditions/workers-100000', 'dispatch rate with 100,000 workers ÷ 10', KEPT),
+  wanted('conditions', 'conditions/pools-1000', 'dispatch rate with 1,000 pools ÷ 1', KEPT),
   wanted(
     'memory',
     'memory/rss-max',
@@ -110,29 +97,12 @@ export const WANTED: readonly Wanted[] = [
     TARGETS.memoryMiB,
   ),
   wanted('memory', 'memory/growth', 'its growth over that time', null),
-  wanted('faults', 'faults/lost', 'faults: jobs lost', TARGETS.fault),
-  wanted('faults', 'faults/double-charged', 'faults: jobs charged twice', TARGETS.fault),
-  wanted('faults', 'faults/unlocked-dispatches', 'faults: dispatches without a lock', TARGETS.fault),
-  wanted('faults', 'faults/slots-leaked', 'faults: slots leaked', TARGETS.fault),
-  wanted('faults', 'faults/traces-missing', 'faults: traces missing', TARGETS.fault),
-  wanted(
-    'flood',
-    'flood/flood of 10 %/p50',
-    'others’ p50 beside a flood of 10 % of the intake ÷ none',
-    TARGETS.besideFlood,
-  ),
-  wanted(
-    'flood',
-    'flood/flood of 25 %/p50',
-    'others’ p50 beside a flood of 25 % of the intake ÷ none',
-    TARGETS.besideFlood,
-  ),
-  wanted(
-    'flood',
-    'flood/flood of 50 %/p50',
-    'others’ p50 beside a flood of 50 % of the intake ÷ none',
-    TARGETS.besideFlood,
-  ),
+  wanted('faults', 'faults/lost', 'faults: jobs lost', FAULT),
+  wanted('faults', 'faults/double-charged', 'faults: jobs charged twice', FAULT),
+  wanted('faults', 'faults/unlocked-dispatches', 'faults: dispatches without a lock', FAULT),
+  wanted('faults', 'faults/slots-leaked', 'faults: slots leaked', FAULT),
+  wanted('faults', 'faults/traces-missing', 'faults: traces missing', FAULT),
+  ...FLOODS,
 ];
 
 function wanted(suite: string, id: string, what: string, target: Target | null): Wanted {

@@ -8,10 +8,10 @@ import { migrateBy } from '../process/migrate.ts';
 import { disturbancesOf, type Findings } from '../report/findings.ts';
 import { type Subject, tollgateSubject } from '../subjects/subject.ts';
 import { connectClient } from '../world/load.ts';
+import { makePeopledWorld, startFleet } from '../world/peopled.ts';
 import { compareFigures, compareLines, type CompareRun, type Side, SIDES } from './compare-figures.ts';
 import { COMPARE_USAGE, type CompareOptions, compareOptions } from './compare-options.ts';
-import { type Bench, type Suite, tell, withBench, headOf, requireQuiet } from './suite.ts';
-import { makePeopledWorld, startFleet } from '../world/peopled.ts';
+import { type Bench, headOf, requireQuiet, type Suite, tell, withBench } from './suite.ts';
 
 /**
  * Is the working tree faster than another commit? Both serve from their own checkout, each in a world of its own with its own

@@ -13,10 +13,10 @@ import { TARGETS } from '../report/targets.ts';
 import { type Subject, tollgateSubject } from '../subjects/subject.ts';
 import type { Flood, FlooderMethods } from '../world/flooder.ts';
 import { connectClient } from '../world/load.ts';
+import { makePeopledWorld, startFleet } from '../world/peopled.ts';
 import { FLOODER } from '../world/names.ts';
 import { addFlooder, amqpUrlAs } from '../world/world.ts';
-import { type Bench, type Suite, tell, withBench, headOf, requireQuiet } from './suite.ts';
-import { makePeopledWorld, startFleet } from '../world/peopled.ts';
+import { type Bench, headOf, requireQuiet, type Suite, tell, withBench } from './suite.ts';
 
 /**
  * At which shares of the intake rate an account floods; the first is what the others are set against. A control sends as much

@@ -14,10 +14,10 @@ import {
   tollgateSubject,
 } from '../subjects/subject.ts';
 import { connectClient } from '../world/load.ts';
-import { cpuLines, figuresOf, type Run } from './hotpath-figures.ts';
-import { type Bench, type Suite, tell, withBench, headOf, requireQuiet } from './suite.ts';
-import { measureReplay, readReplay } from './trace-replay.ts';
 import { makePeopledWorld, startFleet } from '../world/peopled.ts';
+import { cpuLines, figuresOf, type Run } from './hotpath-figures.ts';
+import { type Bench, headOf, requireQuiet, type Suite, tell, withBench } from './suite.ts';
+import { measureReplay, readReplay } from './trace-replay.ts';
 
 /**
  * How fast do jobs go from the queue to a node, and through their whole life, how long does one take, and what is that

@@ -8,6 +8,7 @@ import { requireStrong } from '../measure/warm-up.ts';
 import { disturbancesOf, type Findings } from '../report/findings.ts';
 import { relaySubject, type Subject } from '../subjects/subject.ts';
 import { connectClient } from '../world/load.ts';
+import { makePeopledWorld, startFleet } from '../world/peopled.ts';
 import { NODES } from '../world/names.ts';
 import { startRegistrar } from '../world/registrar.ts';
 import type { World } from '../world/world.ts';
@@ -17,8 +18,7 @@ import { ledgerLoads } from './limits-ledger.ts';
 import { LIMITS_USAGE, type LimitsOptions, limitsOptions } from './limits-options.ts';
 import { type Load, rateOf } from './limits-rate.ts';
 import { MONGO_CONNECTIONS, slotLoads, traceLoads } from './limits-stores.ts';
-import { type Bench, type Suite, tell, withBench, headOf } from './suite.ts';
-import { makePeopledWorld, startFleet } from '../world/peopled.ts';
+import { type Bench, headOf, type Suite, tell, withBench } from './suite.ts';
 
 /**
  * What does this machine allow, each alone: the broker moving messages, PostgreSQL committing locks and settlements, Redis

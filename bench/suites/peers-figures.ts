@@ -78,7 +78,11 @@ function overBest(ours: readonly OwnRun[], its: readonly PeerRun[]): number[] {
 }
 
 /** A run's subject: peer, task and setting as far as they tell runs apart. */
-export function subjectOf({ peer, variant, setting }: Contest): string {
+export function subjectOf({
+  peer,
+  variant,
+  setting,
+}: Pick<Contest, 'peer' | 'variant'> & { readonly setting: Pick<Setting, 'areLocksBatched'> }): string {
   return `${peer}, ${variant}${setting.areLocksBatched ? ', batched locks' : ''}`;
 }
 

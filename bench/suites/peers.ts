@@ -16,13 +16,13 @@ import { disturbancesOf, type Findings } from '../report/findings.ts';
 import { columns, plain } from '../report/report.ts';
 import { type Subject, tollgateSubject } from '../subjects/subject.ts';
 import { connectClient } from '../world/load.ts';
+import { makePeopledWorld, startFleet } from '../world/peopled.ts';
 import { NODES } from '../world/names.ts';
 import { startRegistrar } from '../world/registrar.ts';
 import type { World } from '../world/world.ts';
 import { type PeerRun, peerFigures, shownSetting, subjectOf } from './peers-figures.ts';
 import { backlogOf, PEERS_USAGE, type PeersOptions, peersOptions } from './peers-options.ts';
-import { type Bench, type Suite, tell, withBench, headOf, requireQuiet } from './suite.ts';
-import { makePeopledWorld, startFleet } from '../world/peopled.ts';
+import { type Bench, headOf, requireQuiet, type Suite, tell, withBench } from './suite.ts';
 
 /**
  * What would a user get who took BullMQ, pg-boss or graphile-worker instead and wrote the same steps around it? Each with its
@@ -84,9 +84,7 @@ async function measure(bench: Bench, options: PeersOptions, argv: readonly strin
 
 /** Runs of one task of one peer, or Tollgate's own. */
 function seriesOf(run: SaturatedRun | PeerRun): string {
-  return 'peer' in run
-    ? `${run.peer}, ${run.variant}${run.setting.areLocksBatched ? ', locks together' : ''}`
-    : run.subject;
+  return 'peer' in run ? subjectOf(run) : run.subject;
 }
 
 async function setUp(bench: Bench): Promise<Arena> {

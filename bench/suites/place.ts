@@ -8,10 +8,10 @@ import { warmUp, watched } from '../measure/warm-up.ts';
 import { disturbancesOf, type Findings } from '../report/findings.ts';
 import { type TollgateSubject, tollgateSubject } from '../subjects/subject.ts';
 import { connectClient } from '../world/load.ts';
+import { makePeopledWorld, startFleet } from '../world/peopled.ts';
 import { USUAL_PLAN, type WorldPlan } from '../world/plan.ts';
 import type { World } from '../world/world.ts';
-import { type Bench, tell, headOf, requireQuiet } from './suite.ts';
-import { makePeopledWorld, startFleet } from '../world/peopled.ts';
+import { type Bench, headOf, requireQuiet, tell } from './suite.ts';
 
 /** Where a suite measures Tollgate alone, in one world or in several at once: the servers, the fleet, and what they told. */
 export interface Place {

@@ -115,9 +115,14 @@ export function admit(arrival: Arrival, deps: AdmitDeps): Admission {
   return (
     constraintFault(known, deps.directory) ?? {
       kind: 'admitted',
-      admitted: { ...known, model, jobId: job.id, inputJson, attempt: 1, resumed: null },
+      admitted: firstAttempt(known, model, inputJson),
     }
   );
+}
+
+/** The first attempt of a job whose model is known; `inputJson` as in `Runnable`. */
+export function firstAttempt(known: Known, model: ModelVersion, inputJson: string | null): Admitted {
+  return { ...known, model, jobId: known.identity.jobId, inputJson, attempt: 1, resumed: null };
 }
 
 /** The digest, and what it was made of as far as the dispatch needs it. A job that waited has had its digest before. */

@@ -1,6 +1,7 @@
 import { refusal, StoreError } from '../errors.ts';
 import type { ExistingJob } from '../ledger/types.ts';
 import type { Trace, TraceStore } from '../traces/types.ts';
+import { firstAttempt } from './admit.ts';
 import { failureReply, successReply } from './replies.ts';
 import type { Exit, Known, Locked } from './types.ts';
 
@@ -22,14 +23,7 @@ export function resend(known: Known, existing: ExistingJob, askedMs: number, now
   if (existing.startMs <= 0 || existing.remainingMs <= 0 || known.model === null) return null;
   if (existing.attempt > 1) return null;
   return {
-    admitted: {
-      ...known,
-      model: known.model,
-      jobId: known.identity.jobId,
-      inputJson: null,
-      attempt: 1,
-      resumed: null,
-    },
+    admitted: firstAttempt(known, known.model, null),
     attempt: existing.attempt,
     node: existing.node,
     session: existing.session,

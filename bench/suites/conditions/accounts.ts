@@ -1,6 +1,6 @@
 import { saturatedRun } from '../../measure/runs.ts';
-import { type Circumstances, type Condition } from './condition.ts';
 import { TARGETS } from '../../report/targets.ts';
+import type { Circumstances, Condition } from './condition.ts';
 
 /** Share of all jobs that one account pays. */
 export const HOT_SHARE = 0.5;

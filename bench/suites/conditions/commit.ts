@@ -1,10 +1,10 @@
 import { BenchError } from '../../bench-error.ts';
 import { saturatedRun } from '../../measure/runs.ts';
 import { plain } from '../../report/report.ts';
+import { TARGETS } from '../../report/targets.ts';
 import { Standby } from '../../world/standby.ts';
 import { tell } from '../suite.ts';
-import { type Circumstances, type Condition } from './condition.ts';
-import { TARGETS } from '../../report/targets.ts';
+import type { Circumstances, Condition } from './condition.ts';
 
 /** How much later the standby answers. */
 const DELAY_MS = 5;

@@ -1,12 +1,12 @@
 import { flowRun } from '../../measure/flow.ts';
 import type { SaturatedRun } from '../../measure/runs.ts';
 import { figure } from '../../report/findings.ts';
+import { TARGETS } from '../../report/targets.ts';
 import type { TollgateSubject } from '../../subjects/subject.ts';
 import { planWithPools } from '../../world/plan.ts';
 import { addTollgate, type Place } from '../place.ts';
 import { tell } from '../suite.ts';
-import { type Circumstances, type Condition } from './condition.ts';
-import { TARGETS } from '../../report/targets.ts';
+import type { Circumstances, Condition } from './condition.ts';
 
 const POOLS = 1_000;
 /** Runs of the one pool while the broker has no others: what their queues cost it is felt by both sides later. */

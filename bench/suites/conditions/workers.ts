@@ -1,9 +1,9 @@
 import { BenchError } from '../../bench-error.ts';
 import { flowRun } from '../../measure/flow.ts';
+import { TARGETS } from '../../report/targets.ts';
 import { makeCrowd } from '../../world/crowd.ts';
 import { tell } from '../suite.ts';
-import { type Circumstances, type Condition } from './condition.ts';
-import { TARGETS } from '../../report/targets.ts';
+import type { Circumstances, Condition } from './condition.ts';
 
 const WORKERS = 100_000;
 
