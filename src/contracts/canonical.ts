@@ -10,8 +10,24 @@ function sorted(value: unknown): unknown {
   if (!isContainer(value)) return value;
   if (Array.isArray(value)) return value.map(sorted);
   const copy: Record<string, unknown> = {};
-  for (const key of Object.keys(value).toSorted()) copy[key] = sorted(value[key]);
+  for (const key of inOrder(Object.keys(value))) copy[key] = sorted(value[key]);
   return copy;
+}
+
+/** Keys to which an insertion sort is the faster one: no object of our messages has more. */
+const FEW_KEYS = 16;
+
+/** The keys in code-unit order. The built-in sort copies them twice, which for the dozen of a message costs more than to compare them. */
+function inOrder(keys: string[]): string[] {
+  if (keys.length > FEW_KEYS) return keys.toSorted();
+  for (let i = 1; i < keys.length; i++) {
+    const key = keys[i] ?? '';
+    let at = i;
+    for (let before = keys[at - 1]; before !== undefined && before > key; before = keys[at - 1])
+      keys[at--] = before;
+    keys[at] = key;
+  }
+  return keys;
 }
 
 /**

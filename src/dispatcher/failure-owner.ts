@@ -91,7 +91,7 @@ export class FailureOwner {
     });
     const answers = await attempts.giveUpBatch(requests);
     const decided: Decided<F>[] = [];
-    for (const [i, [one, answer]] of [...answered(failed, answers)].entries()) {
+    for (const [i, [one, answer]] of answered(failed, answers).entries()) {
       const {
         class: failureClass = 'unknown',
         code = 'TG_WORKER_ERROR',

@@ -122,7 +122,7 @@ export class Replier {
   async send(replies: readonly AddressedReply[]): Promise<boolean[]> {
     if (replies.length === 0) return [];
     const outcomes = await this.#publisher.publishBatch(replies.map(toMessage));
-    const tried = [...answered(replies, outcomes)];
+    const tried = answered(replies, outcomes);
     const untaken = tried.flatMap(([reply, outcome]) => (isUntaken(reply, outcome) ? [reply] : []));
     const isRecorded = await this.#record(untaken);
     return tried.map(

@@ -21,6 +21,18 @@ await t.test('the order of an array, a value or the key of the digest does', asy
   t.equal(new Set(digests.map((digest) => digest.toString('hex'))).size, digests.length);
 });
 
+function isInOrder(fields: Record<string, number>): boolean {
+  const inOrder = Object.entries(fields).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  return canonicalJson(fields) === JSON.stringify(Object.fromEntries(inOrder));
+}
+
+await t.test('objects of few and of many fields have them in code-unit order', async (t) => {
+  const name = fc.string({ unit: 'binary' }).map((text) => `k${text}`);
+  const few = fc.dictionary(name, fc.integer(), { maxKeys: 16 });
+  const many = fc.dictionary(name, fc.integer(), { minKeys: 17, maxKeys: 60 });
+  t.doesNotThrow(() => fc.assert(fc.property(fc.oneof(few, many), isInOrder)));
+});
+
 function isStable(value: unknown): boolean {
   const text = canonicalJson(value);
   return canonicalJson(JSON.parse(text)) === text;
