@@ -15,7 +15,8 @@ import { OWN_ROOT } from '../process/checkout.ts';
 import { requireGiven } from '../process/reachable.ts';
 import { STATUS } from '../process/status.ts';
 import { isDisturbed } from '../report/findings.ts';
-import { readFindings, readObject, readWhole } from '../report/read-json.ts';
+import { readFindings, readWhole } from '../report/read-json.ts';
+import { readRemarks } from '../report/remarks.ts';
 import { ALL_MINUTES_MAX, FILES_OF_ALL, SUITES_OF_ALL } from '../report/wanted.ts';
 import {
   distinctSettings,
@@ -138,19 +139,9 @@ async function measureAll(
     versions: versions[0] ?? {},
     settings,
     rows: rowsOf(outcomes),
-    remarks: readRemarks(join(RESULTS, 'remarks.json')),
+    remarks: readRemarks(),
     outcomes,
   };
-}
-
-/** Figure id → what was tried, and what holds it back. Throws BenchError for a file that says something else. */
-export function readRemarks(file: string): Record<string, string> {
-  const remarks: Record<string, string> = {};
-  for (const [id, text] of Object.entries(readObject(file) ?? {})) {
-    if (typeof text !== 'string') throw new BenchError(`${file}: ${id} is no text`);
-    remarks[id] = text;
-  }
-  return remarks;
 }
 
 /** What a suite that takes too long for `all` has left in its file. */

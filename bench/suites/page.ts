@@ -6,6 +6,7 @@ import { capacityPage } from '../page/capacity.ts';
 import { performancePage } from '../page/performance.ts';
 import { OWN_ROOT } from '../process/checkout.ts';
 import { readWhole } from '../report/read-json.ts';
+import { readRemarks } from '../report/remarks.ts';
 import type { Whole } from '../report/whole.ts';
 import type { Command } from './command.ts';
 
@@ -24,7 +25,8 @@ export const page: Command = {
     const whole = readWhole(file);
     if (whole === null) throw new BenchError(`${file}: there is no such file`);
     const docs = join(OWN_ROOT, 'docs');
-    for (const [path, text] of Object.entries(pagesOf(whole))) {
+    // The remarks of today: what holds a figure back may have been found after the run.
+    for (const [path, text] of Object.entries(pagesOf({ ...whole, remarks: readRemarks() }))) {
       mkdirSync(join(docs, path, '..'), { recursive: true });
       writeFileSync(join(docs, path), text);
       process.stdout.write(`docs/${path}\n`);

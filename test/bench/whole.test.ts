@@ -8,6 +8,7 @@ import { BenchError } from '../../bench/bench-error.ts';
 import { faultFigures, faultSummary } from '../../bench/report/faults.ts';
 import { figure, type Figure, type Findings } from '../../bench/report/findings.ts';
 import { readFindings, readObject, readWhole } from '../../bench/report/read-json.ts';
+import { readRemarks } from '../../bench/report/remarks.ts';
 import { ALL_MINUTES_MAX, SUITES_OF_ALL, WANTED } from '../../bench/report/wanted.ts';
 import {
   distinctSettings,
@@ -18,7 +19,7 @@ import {
   type Whole,
   wholeLines,
 } from '../../bench/report/whole.ts';
-import { allOptions, readRemarks } from '../../bench/suites/all.ts';
+import { allOptions } from '../../bench/suites/all.ts';
 import { conditionsOptions } from '../../bench/suites/conditions-options.ts';
 import { limitsOptions } from '../../bench/suites/limits-options.ts';
 import { peersOptions } from '../../bench/suites/peers-options.ts';
@@ -185,10 +186,9 @@ await t.test('what an earlier call has measured can be kept', async (t) => {
 });
 
 await t.test('remarks of the repository speak of figures that there are', async (t) => {
-  const file = fileURLToPath(new URL('../../bench/results/remarks.json', import.meta.url));
   const ids = new Set(WANTED.map(({ id }) => id));
   t.same(
-    Object.keys(readRemarks(file)).filter((id) => !ids.has(id)),
+    Object.keys(readRemarks()).filter((id) => !ids.has(id)),
     [],
   );
   t.same(readRemarks(join(t.testdir(), 'none.json')), {});
