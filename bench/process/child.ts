@@ -58,13 +58,13 @@ export class Child<M extends Methods<M>> {
 
   /**
    * `program`: a file, from the folder bench/. A child that ends by itself ends the bench: its figures would be
-   * worth nothing.
+   * worth nothing. `nodeFlags`: what Node is given besides.
    */
-  constructor(program: string, owner: Owner) {
+  constructor(program: string, owner: Owner, nodeFlags: readonly string[] = []) {
     this.#name = program;
     const file = fileURLToPath(new URL(`../${program}`, import.meta.url));
     // Its words go to our standard error: standard output is the report's.
-    this.#process = spawn(process.execPath, [file], {
+    this.#process = spawn(process.execPath, [...nodeFlags, file], {
       stdio: ['ignore', 2, 2, 'ipc'],
       serialization: 'advanced',
     });

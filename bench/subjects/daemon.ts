@@ -4,6 +4,7 @@ import { createInterface } from 'node:readline';
 import { join } from 'node:path';
 import { BenchError } from '../bench-error.ts';
 import { OWN_ROOT } from '../process/checkout.ts';
+import { serviceNodeFlags } from '../process/node-flags.ts';
 import type { Owner } from '../process/owner.ts';
 import { connectProfiler, type Profiler } from '../measure/profiler.ts';
 import { serveEnvironment, type World } from '../world/world.ts';
@@ -61,8 +62,9 @@ export async function startDaemon(
   },
 ): Promise<Daemon> {
   const { profile, owner, onWarning, environment = {}, root = OWN_ROOT } = options;
-  const inspecting = profile === null ? [] : ['--inspect=127.0.0.1:0'];
-  const child = spawn(process.execPath, [...inspecting, join(root, 'src/cli/main.ts'), 'serve'], {
+  const flags = serviceNodeFlags(root);
+  if (profile !== null) flags.push('--inspect=127.0.0.1:0');
+  const child = spawn(process.execPath, [...flags, join(root, 'src/cli/main.ts'), 'serve'], {
     cwd: root,
     env: { PATH: process.env['PATH'] ?? '', ...serveEnvironment(world), ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -7,6 +7,8 @@ import { type JobMix, makeJobs } from '../world/jobs.ts';
 import type { Client } from '../world/load.ts';
 import { MODEL } from '../world/names.ts';
 import type { OneAtATimeMethods } from './one-at-a-time.ts';
+import { OWN_ROOT } from '../process/checkout.ts';
+import { serviceNodeFlags } from '../process/node-flags.ts';
 import type { Owner } from '../process/owner.ts';
 import type { Profiler } from '../measure/profiler.ts';
 import type { RelayMethods } from './relay.ts';
@@ -55,14 +57,17 @@ export async function relaySubject(
   };
 }
 
-/** The naive version, in a world of its own. Its fleet stays: the queue is consumed only between `begin` and `end`. */
+/**
+ * The naive version, in a world of its own, under the same Node flags as a coordinator. Its fleet stays: the queue is consumed only
+ * between `begin` and `end`.
+ */
 export async function oneAtATimeSubject(
   client: Client,
   fleet: Child<FleetMethods>,
   owner: Owner,
 ): Promise<Subject> {
   const { name, config } = client.world;
-  const child = new Child<OneAtATimeMethods>('subjects/one-at-a-time.ts', owner);
+  const child = new Child<OneAtATimeMethods>('subjects/one-at-a-time.ts', owner, serviceNodeFlags(OWN_ROOT));
   await child.call('start', config);
   return {
     name: 'one at a time',

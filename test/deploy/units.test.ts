@@ -1,13 +1,15 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
+import { serviceNodeFlags } from '../../bench/process/node-flags.ts';
 import { SETTINGS } from '../../src/config-keys.ts';
 import { loadConfig } from '../../src/config.ts';
 import { findTool } from '../../src/stack/tools.ts';
 
-const DEPLOY = fileURLToPath(new URL('../../deploy/', import.meta.url));
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+const DEPLOY = join(ROOT, 'deploy/');
 const UNITS = readdirSync(DEPLOY).filter((file) => /\.(service|timer)$/.test(file));
 const SERVICES = UNITS.filter((file) => file.endsWith('.service'));
 
@@ -137,7 +139,7 @@ await t.test('what the units run and name is there', async (t) => {
   for (const unit of SERVICES) {
     const [command = ''] = values(unit, 'ExecStart');
     const [, program = '', name = ''] =
-      /^\S+node \/opt\/tollgate\/dist\/(\S+)\.js (\w+)$/.exec(command) ?? [];
+      /^\S+node (?:--\S+ )*\/opt\/tollgate\/dist\/(\S+)\.js (\w+)$/.exec(command) ?? [];
     t.ok(existsSync(new URL(`../../src/${program}.ts`, import.meta.url)), command);
     t.ok(existsSync(new URL(`../../src/cli/${name}.ts`, import.meta.url)), command);
   }
@@ -145,6 +147,23 @@ await t.test('what the units run and name is there', async (t) => {
     for (const page of (values(unit, 'Documentation')[0] ?? '').split(' '))
       t.ok(existsSync(new URL(`../../${page.replace('file:///opt/tollgate/', '')}`, import.meta.url)), page);
 });
+
+await t.test(
+  'one coordinator and each of several are started alike, as the bench starts its own',
+  async (t) => {
+    const [one, several] = ['tollgate.service', 'tollgate@.service'].map((unit) => values(unit, 'ExecStart'));
+    t.same(one, several);
+    const flags = serviceNodeFlags(ROOT);
+    t.ok(flags.length > 0 && one?.[0]?.includes(` ${flags.join(' ')} `), String(one));
+    t.equal(
+      spawnSync(process.execPath, [...flags, '--eval', ''], { encoding: 'utf8' }).stderr,
+      '',
+      'Node knows them',
+    );
+    const root = t.testdir({ deploy: { 'tollgate.service': '[Service]\nExecStart=/bin/true\n' } });
+    t.throws(() => serviceNodeFlags(root), /does not say how a coordinator is started/);
+  },
+);
 
 await t.test('the sample of the configuration is one', async (t) => {
   t.equal(loadConfig({ env: {}, needs: [], file: join(DEPLOY, 'tollgate.toml') }).http.port, 9464);
