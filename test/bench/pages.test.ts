@@ -10,6 +10,7 @@ import { filled, markdownTable } from '../../bench/page/template.ts';
 import { figure, type Figure, type Findings } from '../../bench/report/findings.ts';
 import { readWhole } from '../../bench/report/read-json.ts';
 import { type Outcome, rowsOf, type Whole } from '../../bench/report/whole.ts';
+import { readRemarks } from '../../bench/report/remarks.ts';
 import { pagesOf } from '../../bench/suites/page.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -115,7 +116,7 @@ await t.test('the pages in the repository are what the committed results give', 
     t.comment('not both are there');
     return;
   }
-  const pages = pagesOf(whole);
+  const pages = pagesOf({ ...whole, remarks: readRemarks() });
   for (const [path, text] of Object.entries(pages))
     t.equal(readFileSync(join(ROOT, 'docs', path), 'utf8'), text, `npm run bench -- page: docs/${path}`);
   const plots = readdirSync(join(ROOT, 'docs/performance')).map((name) => `performance/${name}`);
