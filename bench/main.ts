@@ -1,12 +1,12 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { dirname } from 'node:path';
 import { bearClosedOutput } from '../src/cli/closed-output.ts';
 import { UsageError } from './arguments.ts';
 import { BenchError, WeakSettingError } from './bench-error.ts';
 import { requireStrong } from './measure/warm-up.ts';
+import { endWith } from './process/endings.ts';
 import { STATUS } from './process/status.ts';
 import { isDisturbed } from './report/findings.ts';
 import { reportLines } from './report/report.ts';
+import { requireWritable, writeJson } from './report/write-json.ts';
 import { all } from './suites/all.ts';
 import type { Command } from './suites/command.ts';
 import { compare } from './suites/compare.ts';
@@ -61,11 +61,10 @@ function asCommand({ asks, usage: ownUsage, run }: Suite): Command {
     usage: ownUsage,
     run: async (argv) => {
       const file = jsonFile(argv);
-      // Before the work: a folder that cannot be made is told at once.
-      if (file !== null) mkdirSync(dirname(file), { recursive: true });
+      if (file !== null) requireWritable('--json', file);
       const findings = await run(argv);
       requireStrong(findings.settings);
-      if (file !== null) writeFileSync(file, `${JSON.stringify(findings, null, 1)}\n`);
+      if (file !== null) writeJson(file, findings);
       process.stdout.write(`${reportLines(findings).join('\n')}\n`);
       return isDisturbed(findings) ? STATUS.disturbed : 0;
     },
@@ -79,18 +78,22 @@ function commandOf(name: string | undefined): Command | undefined {
   return suite && asCommand(suite);
 }
 
-async function obey(command: Command, argv: readonly string[]): Promise<void> {
+/** Resolves to the exit status. */
+async function obey(command: Command, argv: readonly string[]): Promise<number> {
   try {
-    process.exitCode = await command.run(argv);
+    return await command.run(argv);
   } catch (error) {
     if (error instanceof UsageError) {
       process.stderr.write(`${error.message}\n\n${command.usage}\n`);
-      process.exitCode = STATUS.usage;
-    } else if (error instanceof BenchError) {
+      return STATUS.usage;
+    }
+    if (error instanceof BenchError) {
       process.stderr.write(`${error.message}\n`);
-      // What was under way when it failed may still wait for what will not come.
-      process.exit(error instanceof WeakSettingError ? STATUS.weak : STATUS.impossible);
-    } else throw error;
+      return error instanceof WeakSettingError ? STATUS.weak : STATUS.impossible;
+    }
+    // A fault of ours, with where it came from.
+    process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+    return STATUS.impossible;
   }
 }
 
@@ -106,5 +109,5 @@ if (command === undefined) {
 } else if (argv.includes('--help') || argv.includes('-h')) {
   process.stdout.write(`${command.usage}\n`);
 } else {
-  await obey(command, argv);
+  endWith(await obey(command, argv));
 }

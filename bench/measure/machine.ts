@@ -9,7 +9,7 @@ export interface Machine {
   readonly memoryGiB: number;
   readonly kernel: string;
   readonly node: string;
-  /** Commit of the checkout, with `+` where files differ from it; null where git cannot tell. */
+  /** Commit of the checkout, with `+` where files other than results differ from it; null where git cannot tell. */
   readonly commit: string | null;
 }
 
@@ -30,6 +30,7 @@ function readCommit(): string | null {
   const git = (...args: string[]) => spawnSync('git', args, { cwd, encoding: 'utf8' });
   const head = git('rev-parse', '--short=12', 'HEAD');
   if (head.status !== 0) return null;
-  const isChanged = git('status', '--porcelain', '--untracked-files=no').stdout !== '';
+  const changed = git('status', '--porcelain', '--untracked-files=no', '--', '.', ':(exclude)bench/results');
+  const isChanged = changed.stdout !== '';
   return `${head.stdout.trim()}${isChanged ? '+' : ''}`;
 }

@@ -10,21 +10,15 @@ export interface Owner {
   readonly isEnding: boolean;
 }
 
-/** The owner that ends with `stack`, which a signal ends too. */
-export function ownerOf(stack: Stack, fail: (error: Error) => void): Owner {
-  let isEnding = false;
-  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.once(name, () => {
-      isEnding = true;
-    });
-  }
+/** The owner that ends with `stack`; `asked` aborts when the bench is asked to end. */
+export function ownerOf(stack: Stack, asked: AbortSignal, fail: (error: Error) => void): Owner {
   return {
     adopt: (pid) => stack.adopt(pid),
     fail: (error) => {
-      if (!isEnding) fail(error);
+      if (!asked.aborted) fail(error);
     },
     get isEnding() {
-      return isEnding;
+      return asked.aborted;
     },
   };
 }

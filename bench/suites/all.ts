@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -26,6 +26,7 @@ import {
   type Whole,
   wholeLines,
 } from '../report/whole.ts';
+import { requireWritable, writeJson } from '../report/write-json.ts';
 import type { Command } from './command.ts';
 import { tell } from './suite.ts';
 
@@ -39,7 +40,7 @@ const USAGE = `usage: npm run bench -- all [options]
 /** No suite may hold up the others: the longest takes 9 minutes. */
 const SUITE_MS_MAX = 15 * 60_000;
 const ALL_MS_MAX = ALL_MINUTES_MAX * 60_000;
-/** A suite that was told to end has this long to remove its servers. */
+/** A suite that was told to end has this long to remove its servers; then it is killed, and they end by themselves. */
 const END_MS_MAX = 30_000;
 
 const MAIN = fileURLToPath(new URL('../main.ts', import.meta.url));
@@ -87,10 +88,11 @@ export function all(registered: () => readonly string[]): Command {
     usage: USAGE,
     run: async (argv) => {
       const options = allOptions(argv);
+      if (options.json !== null) requireWritable('--json', options.json);
       requireRoom();
       await requireGiven(process.env);
       const whole = await measureAll(options, argv, registered());
-      if (options.json !== null) writeFileSync(options.json, `${JSON.stringify(whole, null, 1)}\n`);
+      if (options.json !== null) writeJson(options.json, whole);
       process.stdout.write(`${wholeLines(whole).join('\n')}\n`);
       return isComplete(whole) ? 0 : STATUS.disturbed;
     },
@@ -164,13 +166,20 @@ async function runSuite(suite: string, argv: readonly string[], msMax: number): 
     return { suite, isFile: false, state: 'failed', durationMs: 0, message };
   }
   const folder = mkdtempSync(join(tmpdir(), 'tollgate-bench-all-'));
+  const remove = (): void => rmSync(folder, { recursive: true, force: true });
+  // Also when we are asked to end.
+  process.once('exit', remove);
   const file = join(folder, `${suite}.json`);
   const startMs = machineMs();
   try {
-    const { status, lastWords } = await run(suite, [...argv, '--json', file], msMax);
+    const { status, lastWords, isLate } = await run(suite, [...argv, '--json', file], msMax);
     const durationMs = machineMs() - startMs;
     const common = { suite, isFile: false, durationMs };
     const said = lastWords.slice(-2).join(' ');
+    if (isLate) {
+      const message = `it took longer than ${(msMax / 60_000).toFixed(1)} minutes and was ended`;
+      return { ...common, state: 'failed', message };
+    }
     if (status === STATUS.weak) throw new WeakSettingError(lastWords.join('\n'));
     if (status !== 0 && status !== STATUS.disturbed)
       return { ...common, state: 'failed', message: `status ${status}: ${said}` };
@@ -178,19 +187,26 @@ async function runSuite(suite: string, argv: readonly string[], msMax: number): 
     if (findings === null) return { ...common, state: 'failed', message: `it wrote no figures: ${said}` };
     return { ...common, state: 'measured', findings: { ...findings, runs: [] } };
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    process.off('exit', remove);
+    remove();
   }
 }
 
 const LAST_WORDS = 12;
 const ENDING = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
-/** Runs `bench/main.ts`, and ends it after `msMax`; signals are handed on. Resolves to its status and the last that it said. */
+/**
+ * Runs `bench/main.ts`, and ends it after `msMax` (`isLate`); signals are handed on. Resolves to its status and the last that it said.
+ */
 async function run(
   suite: string,
   argv: readonly string[],
   msMax: number,
-): Promise<{ readonly status: number | string; readonly lastWords: readonly string[] }> {
+): Promise<{
+  readonly status: number | string;
+  readonly lastWords: readonly string[];
+  readonly isLate: boolean;
+}> {
   // The channel ends it when we are gone, however that happened.
   const child = spawn(process.execPath, ['--import', PRELOAD, MAIN, suite, ...argv], {
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
@@ -202,29 +218,35 @@ async function run(
       words.push(line);
       if (words.length > LAST_WORDS) words.shift();
     });
+  let isLate = false;
   const undo = handSignalsOn(child);
   const timer = setTimeout(() => {
-    words.push(`it took longer than ${(msMax / 60_000).toFixed(1)} minutes`);
-    child.kill('SIGTERM');
-    setTimeout(() => child.kill('SIGKILL'), END_MS_MAX).unref();
+    isLate = true;
+    end(child, 'SIGTERM');
   }, msMax);
   await once(child, 'close');
   clearTimeout(timer);
   undo();
-  return { status: child.exitCode ?? child.signalCode ?? 'unknown', lastWords: words };
+  return { status: child.exitCode ?? child.signalCode ?? 'unknown', lastWords: words, isLate };
 }
 
 /** Asked to end, we end as soon as the suite has removed what it made. */
 function handSignalsOn(child: ChildProcess): () => void {
   const undos = ENDING.map((name) => {
-    const end = (): void => {
-      child.kill(name);
+    const handOn = (): void => {
       child.once('close', () => process.exit(128 + constants.signals[name]));
+      end(child, name);
     };
-    process.once(name, end);
-    return () => process.off(name, end);
+    process.once(name, handOn);
+    return () => process.off(name, handOn);
   });
   return () => {
     for (const undo of undos) undo();
   };
+}
+
+/** Asks it to end, and sees to it. */
+function end(child: ChildProcess, name: (typeof ENDING)[number]): void {
+  child.kill(name);
+  setTimeout(() => child.kill('SIGKILL'), END_MS_MAX).unref();
 }

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { stackEnvironment } from '../../src/stack/environment.ts';
 import type { Stack } from '../../src/stack/stack.ts';
 import { withStack } from '../../src/stack/with-stack.ts';
@@ -8,6 +7,7 @@ import { BenchError } from '../bench-error.ts';
 import { serverProcesses } from '../measure/ground.ts';
 import { readMachine } from '../measure/machine.ts';
 import { requireRoom } from '../measure/requirements.ts';
+import { runAll } from '../process/endings.ts';
 import { type Owner, ownerOf } from '../process/owner.ts';
 import { explained, requireGiven, watchServers } from '../process/reachable.ts';
 import type { Findings } from '../report/findings.ts';
@@ -21,7 +21,7 @@ export interface Suite {
   readonly run: (argv: readonly string[]) => Promise<Findings>;
 }
 
-/** What a suite works with. Everything made in it is undone, last first, when the suite ends. */
+/** What a suite works with. What was made on servers that are not ours is undone, last first, when the suite ends. */
 export interface Bench {
   readonly t: Teardown;
   readonly stack: Stack;
@@ -30,40 +30,43 @@ export interface Bench {
 
 /** The first ones say enough. */
 const WARNINGS_SHOWN = 5;
-/** On servers that are not ours something is left otherwise, but one that is gone must not hold us up. */
-const ENDING_MS_MAX = 20_000;
+/** To take back what was made on servers that are not ours: a broker needs half a minute for a thousand queues. */
+const UNDO_MS_MAX = 180_000;
+/** After a failure: a server that is gone must not hold us up. */
+const UNDO_FAILED_MS_MAX = 20_000;
 
 /**
  * Runs `measure` on servers that are found, installed or started as for `npm test`. Throws BenchError, before anything is
  * started, where the machine is too small or a server that was named is not there; and at once when a server or a process of
- * the bench goes away in the middle.
+ * the bench goes away in the middle. What was measured is never lost by what cannot be removed afterwards. Drivers may still try
+ * to reach servers that have ended: the caller ends the process.
  */
 export async function withBench<T>(measure: (bench: Bench) => Promise<T>): Promise<T> {
   requireRoom();
   await requireGiven(process.env);
-  return withStack(async (stack) => {
+  return withStack(async (stack, asked) => {
     const environment = stackEnvironment(stack.urls);
     Object.assign(process.env, environment);
     const failed = Promise.withResolvers<never>();
     const fail = (error: unknown): void => failed.reject(error);
-    // A driver that loses its server may say so where nobody listens. After a failure it goes on doing so until we exit.
+    // A driver that loses its server may say so where nobody listens, and goes on doing so until we exit.
     process.on('uncaughtException', fail);
     const unwatch = watchServers(environment, fail);
     const endings: (() => unknown)[] = [];
     const bench = {
       t: { after: (end: () => unknown) => endings.push(end) },
       stack,
-      owner: ownerOf(stack, fail),
+      owner: ownerOf(stack, asked, fail),
     };
     try {
       const found = await Promise.race([measure(bench), failed.promise]);
-      for (const end of endings.toReversed()) await end();
-      process.off('uncaughtException', fail);
+      unwatch();
+      for (const reason of await undo(stack, endings, UNDO_MS_MAX)) tell(`left on the servers: ${reason}`);
       return found;
     } catch (error) {
       if (error instanceof UsageError) throw error;
       const reason = await explained(error, environment);
-      await endWithout(stack, endings);
+      await undo(stack, endings, UNDO_FAILED_MS_MAX);
       throw reason;
     } finally {
       unwatch();
@@ -71,18 +74,12 @@ export async function withBench<T>(measure: (bench: Bench) => Promise<T>): Promi
   });
 }
 
-/** After a failure: servers of our own end with all that was made in them; from given ones it is taken back, if they let us. */
-async function endWithout(stack: Stack, endings: readonly (() => unknown)[]): Promise<void> {
-  if (serverProcesses(stack).isComplete) return;
-  const ended = (async () => {
-    for (const end of endings.toReversed())
-      try {
-        await end();
-      } catch {
-        // What is gone has nothing left to be removed.
-      }
-  })();
-  await Promise.race([ended, sleep(ENDING_MS_MAX)]);
+/**
+ * Takes back from given servers what was made on them, as far as they let us; servers of our own end with all that was made in
+ * them. Takes `msMax` at most. Resolves to why something was left.
+ */
+async function undo(stack: Stack, endings: readonly (() => unknown)[], msMax: number): Promise<string[]> {
+  return serverProcesses(stack).isComplete ? [] : await runAll(endings.toReversed(), msMax);
 }
 
 /** What every suite's findings begin with. */

@@ -6,12 +6,12 @@ const ENDING = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /**
  * Runs `work` on servers of its own and ends them afterwards, also when it throws. When the process is asked to end by a
- * signal, everything is ended at once, what `stack.adopt` was given included, and the process exits with 128 + the signal's
- * number: for programs whose data goes with them (demo, tests, bench). Progress goes to standard error, and so does what to
- * do when a server is missing or does not start; the process exits 1 then.
+ * signal, `asked` aborts, everything is ended at once, what `stack.adopt` was given included, and the process exits with 128 +
+ * the signal's number: for programs whose data goes with them (demo, tests, bench). Progress goes to standard error, and so
+ * does what to do when a server is missing or does not start; the process exits 1 then.
  */
 export async function withStack<T>(
-  work: (stack: Stack) => Promise<T>,
+  work: (stack: Stack, asked: AbortSignal) => Promise<T>,
   options: Omit<StackOptions, 'signal'> = {},
 ): Promise<T> {
   const asked = new AbortController();
@@ -28,7 +28,7 @@ export async function withStack<T>(
   for (const name of ENDING) process.once(name, end);
   try {
     stack = await starting;
-    return await work(stack);
+    return await work(stack, asked.signal);
   } catch (error) {
     // The servers were taken away from under it; `end` is about to exit.
     if (asked.signal.aborted) await new Promise(() => {});

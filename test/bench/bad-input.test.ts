@@ -1,14 +1,17 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { BenchError } from '../../bench/bench-error.ts';
 import { type Room, shortcomings } from '../../bench/measure/requirements.ts';
 import { requireStrong } from '../../bench/measure/warm-up.ts';
+import { runAll } from '../../bench/process/endings.ts';
 import { explained, goneError, requireGiven, silentServers } from '../../bench/process/reachable.ts';
 import { disturbancesOf, figure, isDisturbed, lateness } from '../../bench/report/findings.ts';
 
+const MAIN = fileURLToPath(new URL('../../bench/main.ts', import.meta.url));
 const GIB = 2 ** 30;
 const ROOM: Room = { cores: 2, memoryBytes: 3 * GIB, diskBytes: 3 * GIB, folder: 'the folder' };
 
@@ -122,8 +125,7 @@ await t.test(
   'the bench itself tells of a missing server without a stack, before it starts one',
   async (t) => {
     const { closed } = await ports(t);
-    const main = fileURLToPath(new URL('../../bench/main.ts', import.meta.url));
-    const { status, stdout, stderr } = spawnSync(process.execPath, [main, 'hotpath', '--quick'], {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [MAIN, 'hotpath', '--quick'], {
       encoding: 'utf8',
       env: { PATH: process.env['PATH'], TOLLGATE_REDIS_URL: `redis://127.0.0.1:${closed}/0` },
     });
@@ -159,3 +161,56 @@ await t.test(
     );
   },
 );
+
+const NOT_A_FOLDER = fileURLToPath(import.meta.url);
+
+await t.test('a file that could not be written in the end is told before anything is measured', async (t) => {
+  for (const [suite, file] of [
+    ['limits', join(NOT_A_FOLDER, 'x.json')],
+    ['all', join(NOT_A_FOLDER, 'x.json')],
+    ['all', dirname(NOT_A_FOLDER)],
+  ] as const) {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [MAIN, suite, '--json', file], {
+      encoding: 'utf8',
+      env: { PATH: process.env['PATH'] },
+    });
+    t.equal(status, 2, suite);
+    t.equal(stdout, '');
+    t.match(stderr, `--json ${file} cannot be written: `);
+    t.match(stderr, `usage: npm run bench -- ${suite}`);
+    t.notMatch(stderr, /^ {4}at /m);
+  }
+});
+
+function refuse(): never {
+  throw new Error('the broker was too slow');
+}
+
+await t.test('what cannot be removed holds up nothing else, and is told', async (t) => {
+  const called: number[] = [];
+  const reasons = await runAll([() => called.push(1), refuse, () => called.push(2)], 60_000);
+  t.same(called, [1, 2]);
+  t.same(reasons, ['the broker was too slow']);
+  const stuck = await runAll([refuse, () => new Promise(() => {}), () => called.push(3)], 20);
+  t.same(stuck, ['the broker was too slow', 'not all was removed within 0.02 s']);
+  t.same(called, [1, 2]);
+});
+
+await t.test('the bench ends with all of its words, although a driver goes on', async (t) => {
+  const endings = new URL('../../bench/process/endings.ts', import.meta.url).href;
+  const program = `
+    import { endWith } from ${JSON.stringify(endings)};
+    setInterval(() => {}, 1_000);
+    process.on('uncaughtException', () => {});
+    process.stdout.write('x'.repeat(1_000_000));
+    endWith(3);`;
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', program], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  t.after(() => child.kill('SIGKILL'));
+  let bytes = 0;
+  child.stdout.on('data', (data: Buffer) => (bytes += data.length));
+  const [status] = await once(child, 'close');
+  t.equal(status, 3);
+  t.equal(bytes, 1_000_000);
+});
