@@ -12,8 +12,6 @@ export type Part = (typeof PARTS)[number];
 
 /** What `npm run bench -- hotpath` was asked for. */
 export interface HotpathOptions {
-  /** Where the raw runs and the figures go as JSON; null: nowhere. */
-  readonly json: string | null;
   /** How often each subject runs. */
   readonly pairs: number;
   /** Backlog of one saturated dispatch run; the other sizes follow from it. */
@@ -64,7 +62,6 @@ export function hotpathOptions(argv: readonly string[]): HotpathOptions {
   const speed = integer('--speed', values.speed, 1, 1_000_000);
   if (speed !== null && values.trace === undefined) throw new UsageError('--speed is of --trace');
   return {
-    json: values.json ?? null,
     pairs: integer('--pairs', values.pairs, 1, 50) ?? base.pairs,
     jobs: jobs ?? base.jobs,
     latencyS: base.latencyS,
@@ -78,7 +75,6 @@ export function hotpathOptions(argv: readonly string[]): HotpathOptions {
 
 /** What `npm run bench -- flood` was asked for. */
 export interface FloodOptions {
-  readonly json: string | null;
   /** How often each flood rate runs. */
   readonly pairs: number;
   /** Length of one run. */
@@ -101,7 +97,6 @@ export function floodOptions(argv: readonly string[]): FloodOptions {
     seconds: { type: 'string' },
   });
   return {
-    json: values.json ?? null,
     pairs: integer('--pairs', values.pairs, 2, 50) ?? DEFAULT.pairs,
     seconds: integer('--seconds', values.seconds, 1, 120) ?? FLOOD_S,
   };

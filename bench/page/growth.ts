@@ -7,7 +7,7 @@ import { markdownTable } from './template.ts';
 type Figures = ReturnType<typeof figuresById>;
 
 /** What grows, as the ids of the suite name it, and in words. */
-const AXES = [
+const SECTIONS = [
   { axis: 'pools', title: 'Pools', xLabel: 'pools' },
   { axis: 'workers', title: 'Workers', xLabel: 'workers registered' },
   { axis: 'accounts', title: 'Accounts', xLabel: 'accounts that pay' },
@@ -31,14 +31,14 @@ export interface Part {
 
 /** What a job costs as the ledger and each other axis grow, one section each. */
 export function growthPart(figures: Figures): Part {
-  const parts = [rowsSection(figures), ...AXES.map((axis) => axisSection(figures, axis))];
+  const parts = [rowsSection(figures), ...SECTIONS.map((section) => axisSection(figures, section))];
   return {
     text: parts.map(({ text }) => text).join('\n\n'),
     pictures: Object.assign({}, ...parts.map(({ pictures }) => pictures)),
   };
 }
 
-function axisSection(figures: Figures, { axis, title, xLabel }: (typeof AXES)[number]): Part {
+function axisSection(figures: Figures, { axis, title, xLabel }: (typeof SECTIONS)[number]): Part {
   const head = `### ${title}`;
   const values = valuesBetween(figures, `growth/${axis}/`, '/rate');
   if (values.length === 0)

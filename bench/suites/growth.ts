@@ -56,7 +56,7 @@ interface Growing {
  */
 type Scale = (growing: Growing) => AsyncGenerator<readonly Point[]>;
 
-const AXES: Readonly<Record<Axis, Scale>> = {
+const SCALES: Readonly<Record<Axis, Scale>> = {
   payload: async function* ({ place, usual, jobs }) {
     const subject = await usual();
     yield PAYLOADS_BYTES.map((bodyBytes) =>
@@ -127,7 +127,7 @@ async function measure(bench: Bench, options: GrowthOptions, argv: readonly stri
   const runs: GrowthRun[] = [];
   for (const axis of options.axes) {
     tell(`axis ${axis}`);
-    for await (const points of AXES[axis](growing))
+    for await (const points of SCALES[axis](growing))
       for (let pair = 0; pair < options.runs; pair++)
         for (const point of alternating(points, pair)) runs.push(await measuredRun(axis, point, pair));
   }

@@ -39,8 +39,8 @@ function short(text: string): Buffer {
   return Buffer.concat([Buffer.of(bytes.length), bytes]);
 }
 
-/** Bytes of a SHA-256. */
-const DIGEST_BYTES = 32;
+/** Of a SHA-256. */
+export const DIGEST_BYTES = 32;
 /** All of a result digest's layout but the node's name. */
 const RESULT_BYTES = RESULT_TAG.length + 16 + 4 + 1 + 8 + 4 + 1 + 4 + 4 + 4 + DIGEST_BYTES;
 

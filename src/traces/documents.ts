@@ -1,4 +1,5 @@
 import { Binary, UUID } from 'mongodb';
+import { DIGEST_BYTES } from '../contracts/signed-bytes.ts';
 import { isUuidV7, uuidBytes } from '../ids.ts';
 import { packIntegers, unpackIntegers } from './packed-integers.ts';
 import type {
@@ -38,9 +39,6 @@ export interface SectionBson {
   readonly events: EventBson;
   readonly routes: RouteBson;
 }
-
-/** Bytes of a SHA-256. */
-const DIGEST_BYTES = 32;
 
 /** OpenTelemetry's word for a kind of job, where it has one of its own. */
 const OPERATION_OF_KIND: Readonly<Record<string, string>> = {

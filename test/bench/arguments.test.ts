@@ -5,7 +5,6 @@ import { hotpathOptions, PARTS, UsageError } from '../../bench/arguments.ts';
 
 await t.test('without options all parts run in five pairs', async (t) => {
   t.same(hotpathOptions([]), {
-    json: null,
     pairs: 5,
     jobs: 20_000,
     latencyS: 4,
