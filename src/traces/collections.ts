@@ -7,6 +7,9 @@ import { clientOptions, type MongoConnection, type MongoServers } from './mongo.
 const BUILD_MS_MAX = 600_000;
 
 const NAMESPACE_EXISTS = 48;
+const INDEX_NOT_FOUND = 27;
+/** Of requests; not made any more. */
+const FORMER_INDEX = 'account_at';
 
 /** The view that joins a job's documents into the one that its reader sees. */
 export const TRACES_VIEW = 'traces';
@@ -48,10 +51,8 @@ export async function ensureCollections(servers: MongoServers): Promise<void> {
   });
   try {
     const db = client.db();
-    await db.collection('requests').createIndexes([
-      { key: { namespace: 1, at: -1 }, name: 'namespace_at' },
-      { key: { account: 1, at: -1 }, name: 'account_at' },
-    ]);
+    await db.collection('requests').createIndex({ namespace: 1, at: -1 }, { name: 'namespace_at' });
+    await dropFormerIndex(db);
     for (const section of ['routes', 'attempts'])
       await db.collection(section).createIndex({ namespace: 1, job: 1 }, { name: 'namespace_job' });
     await db.collection('events').createIndexes([
@@ -81,6 +82,18 @@ export function ensureCollectionsWhenUp(mongo: MongoConnection, servers: MongoSe
     });
   };
   if (mongo.isUp) ensure();
+}
+
+/** An account's requests are found by its namespaces now; whoever has the index still pays for it with every job. */
+async function dropFormerIndex(db: Db): Promise<void> {
+  const requests = db.collection('requests');
+  if (!(await requests.indexExists(FORMER_INDEX))) return;
+  try {
+    await requests.dropIndex(FORMER_INDEX);
+  } catch (error) {
+    // Another process was faster.
+    if (!(error instanceof MongoServerError && error.code === INDEX_NOT_FOUND)) throw error;
+  }
 }
 
 async function ensureView(db: Db): Promise<void> {

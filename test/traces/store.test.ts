@@ -3,7 +3,7 @@ import t from 'tap';
 import { newUuidV7 } from '../../src/ids.ts';
 import { ensureCollections, ensureCollectionsWhenUp, TRACES_VIEW } from '../../src/traces/collections.ts';
 import { ENCODERS, jobKeyOf } from '../../src/traces/documents.ts';
-import { MongoTraceStore, stagesByTime } from '../../src/traces/store.ts';
+import { MongoTraceStore, namesOf, stagesByTime } from '../../src/traces/store.ts';
 import type { AttemptDocument, EventDocument, RequestDocument } from '../../src/traces/types.ts';
 import { isolatedServers } from '../support/servers.ts';
 import { until } from '../support/until.ts';
@@ -137,14 +137,14 @@ await t.test('findByTime gives the newest of a range first, by account or by nam
 
 await t.test('each look-up reads an index and joins only what it returns', async (t) => {
   const many = Array.from({ length: 60 }, (_, i) =>
-    request({ account: 'plan', namespace: 'plan/a', receivedAtMs: i }),
+    request({ account: 'plan', namespace: i % 2 === 0 ? 'plan/a' : 'plan/b', receivedAtMs: i }),
   );
   await write({ requests: many, attempts: many.map((each) => attempt(each, {}, 1)) });
   const range = { fromMs: 0, toMs: 50, limit: 7 };
   const one = [{ $match: { _id: jobKeyOf(many[3]?.job ?? '') } }];
   const cases = [
-    ['namespace_at', stagesByTime({ namespace: 'plan/a', ...range }), 7],
-    ['account_at', stagesByTime({ account: 'plan', ...range }), 7],
+    ['namespace_at', stagesByTime(['plan/a'], range), 7],
+    ['namespace_at', stagesByTime(['plan/a', 'plan/b'], range), 7],
     ['_id_', one, 1],
   ] as const;
   for (const [index, stages, joined] of cases) {
@@ -160,6 +160,23 @@ await t.test('each look-up reads an index and joins only what it returns', async
     }
     t.equal(Number(lookups[1].totalDocsExamined), joined, `${index}: attempts read`);
   }
+});
+
+await t.test('the namespaces of an account are found by an index, and only its own', async (t) => {
+  const names = ['near/a', 'near/b', 'near/b', 'near-er/a', 'nea/r', 'near0/a'];
+  await write({
+    requests: names.map((namespace) => request({ namespace })),
+  });
+  const requests = client.db().collection('requests');
+  t.same(await requests.distinct('namespace', { namespace: namesOf('near') }), ['near/a', 'near/b']);
+  const command = { distinct: 'requests', key: 'namespace', query: { namespace: namesOf('near') } };
+  const plan = await client.db().command({ explain: command });
+  t.match(JSON.stringify(plan), /DISTINCT_SCAN/);
+  const range = { fromMs: 0, toMs: 9e15, limit: 10 };
+  t.equal((await store.findByTime({ account: 'near', ...range })).length, 3);
+  t.equal((await store.findByTime({ account: 'near', namespace: 'near/b', ...range })).length, 2);
+  t.same(await store.findByTime({ account: 'near', namespace: 'nea/r', ...range }), []);
+  t.same(await store.findByTime({ account: 'nobody', ...range }), []);
 });
 
 await t.test('findEvents finds what never became a request, also under a broken id', async (t) => {
@@ -202,8 +219,16 @@ await t.test('the collections can be made again, and by two processes at once', 
   const servers = serversConfig(url.href);
   t.after(() => client.db(url.pathname.slice(1)).dropDatabase());
   await Promise.all([ensureCollections(servers), ensureCollections(servers)]);
-  await ensureCollections(servers);
-  const infos = await client.db(url.pathname.slice(1)).listCollections().toArray();
+  const db = client.db(url.pathname.slice(1));
+  await db.collection('requests').createIndex({ account: 1, at: -1 }, { name: 'account_at' });
+  await Promise.all([ensureCollections(servers), ensureCollections(servers)]);
+  const indexes = await db.collection('requests').indexes();
+  t.same(
+    indexes.map(({ name }) => name),
+    ['_id_', 'namespace_at'],
+    'an index of earlier versions is gone',
+  );
+  const infos = await db.listCollections().toArray();
   t.ok(infos.some((info) => info.name === TRACES_VIEW && info.type === 'view'));
 });
 
