@@ -118,13 +118,13 @@ async function measureAll(
   const startedAt = new Date().toISOString();
   const startMs = machineMs();
   const outcomes: Outcome[] = [...kept];
-  for (const { suite, quick } of SUITES_OF_ALL.filter((one) => suites.includes(one.suite))) {
+  for (const { suite, given = [], quick } of SUITES_OF_ALL.filter((one) => suites.includes(one.suite))) {
     tell(registered.includes(suite) ? `suite ${suite}` : `suite ${suite}: skipped, there is none yet`);
     // The last moments are for the ending of one that has to be told to.
     const leftMs = ALL_MS_MAX - END_MS_MAX - (machineMs() - startMs);
     outcomes.push(
       registered.includes(suite)
-        ? await runSuite(suite, isQuick ? quick : [], Math.min(SUITE_MS_MAX, leftMs))
+        ? await runSuite(suite, [...given, ...(isQuick ? quick : [])], Math.min(SUITE_MS_MAX, leftMs))
         : { suite, isFile: false, state: 'absent' },
     );
   }
