@@ -137,6 +137,9 @@ export function exposeGauges(
   const one = (name: string, help: string, read: () => number) =>
     metrics.gauge(name, help, [], () => [{ labels: {}, value: read() }]);
   one('tollgate_jobs_waiting', 'Jobs delivered to this process and not yet in a batch.', () => line.waiting);
+  one('tollgate_jobs_held', 'Jobs delivered to this process that wait for a slot.', () =>
+    pools.intakes.reduce((sum, { held }) => sum + held, 0),
+  );
   one('tollgate_jobs_in_flight', 'Jobs inside a batch of this process.', () => line.inFlight);
   one(
     'tollgate_results_waiting',

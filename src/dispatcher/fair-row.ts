@@ -1,14 +1,22 @@
+/** What an owner has in the row, and its place among the owners: the smallest is served next. */
+interface Line<T> {
+  turn: number;
+  items: T[];
+}
+
 /**
  * A row in which the items of each owner wait in order, and owners are served in turn: whoever has ten thousand in it does not stand
- * before one who has a single one. Each take begins with the owner after the one with whom the take before began, so that turns go
- * round also where most of a take comes back unserved. With one owner it is a plain first-in-first-out row.
+ * before one who has a single one. An owner's turn is over when an item of its was served: what is put back has its turn again, so
+ * that takes of which nothing or little is served, however many there are, let nobody pass. An owner that comes (again) is last. With
+ * one owner it is a plain first-in-first-out row. Source: deficit round robin (Shreedhar and Varghese, 1995), each item costing one.
  */
-export class FairRow<T> {
+export class FairRow<T extends object> {
   readonly #ownerOf: (item: T) => string;
-  readonly #lines = new Map<string, T[]>();
+  readonly #lines = new Map<string, Line<T>>();
+  /** The turn that an item has when it is put back. */
+  readonly #turnOf = new WeakMap<T, number>();
+  #nextTurn = 0;
   #size = 0;
-  /** The owner with whom the last take began. */
-  #last: string | null = null;
 
   constructor(ownerOf: (item: T) => string) {
     this.#ownerOf = ownerOf;
@@ -19,38 +27,45 @@ export class FairRow<T> {
   }
 
   push(item: T): void {
-    const owner = this.#ownerOf(item);
-    const line = this.#lines.get(owner);
-    if (line === undefined) this.#lines.set(owner, [item]);
-    else line.push(item);
+    this.#lineOf(this.#ownerOf(item)).items.push(item);
     this.#size += 1;
   }
 
-  /** Puts items back in front of their owners' others, keeping their order. */
+  /** An item passes by without waiting here. Should it be put back, it counts as one that was taken now. */
+  note(item: T): void {
+    this.#turnOf.set(item, this.#nextTurn++);
+  }
+
+  /** Puts items from elsewhere in front of their owners' others, keeping their order. */
+  pushFirst(items: readonly T[]): void {
+    for (const [owner, first] of Map.groupBy(items, this.#ownerOf)) this.#insertFirst(owner, first);
+  }
+
+  /** Puts items back in front of their owners' others, keeping their order, and gives their turns back. */
   putBack(items: readonly T[]): void {
     for (const [owner, back] of Map.groupBy(items, this.#ownerOf)) {
-      this.#lines.set(owner, [...back, ...(this.#lines.get(owner) ?? [])]);
-      this.#size += back.length;
+      const line = this.#insertFirst(owner, back);
+      for (const item of back) line.turn = Math.min(line.turn, this.#turnOf.get(item) ?? line.turn);
     }
   }
 
-  /** Takes at most `countMax`, one of each owner in turn. O(taken + owners). */
+  /** Takes at most `countMax`, one of each owner in turn. O(taken + owners · log owners). */
   take(countMax: number): T[] {
-    const owners = this.#inTurn();
-    this.#last = owners[0] ?? null;
-    const wanted = Math.min(countMax, this.#size);
     const taken: T[] = [];
-    let turns = owners.map((owner) => ({ owner, line: this.#lines.get(owner) ?? [], count: 0 }));
+    let turns = [...this.#lines]
+      .toSorted(([, a], [, b]) => a.turn - b.turn)
+      .map(([owner, line]) => ({ owner, line, count: 0 }));
     const served = turns;
-    while (taken.length < wanted) {
-      for (const turn of turns) {
-        const item = turn.line[turn.count];
+    while (turns.length > 0 && taken.length < countMax) {
+      for (const turn of turns.slice(0, countMax - taken.length)) {
+        const item = turn.line.items[turn.count];
         if (item === undefined) continue;
         taken.push(item);
         turn.count += 1;
-        if (taken.length === wanted) break;
+        this.#turnOf.set(item, turn.line.turn);
+        turn.line.turn = this.#nextTurn++;
       }
-      turns = turns.filter(({ line, count }) => count < line.length);
+      turns = turns.filter(({ line, count }) => count < line.items.length);
     }
     for (const { owner, line, count } of served) this.#drop(owner, line, count);
     this.#size -= taken.length;
@@ -61,23 +76,30 @@ export class FairRow<T> {
   remove(isGone: (item: T) => boolean): T[] {
     const gone: T[] = [];
     for (const [owner, line] of this.#lines) {
-      const kept = line.filter((item) => !isGone(item) || gone.push(item) === 0);
-      if (kept.length > 0) this.#lines.set(owner, kept);
-      else this.#lines.delete(owner);
+      line.items = line.items.filter((item) => !isGone(item) || gone.push(item) === 0);
+      if (line.items.length === 0) this.#lines.delete(owner);
     }
     this.#size -= gone.length;
     return gone;
   }
 
-  #drop(owner: string, line: T[], count: number): void {
-    if (count === line.length) this.#lines.delete(owner);
-    else line.splice(0, count);
+  #lineOf(owner: string): Line<T> {
+    const known = this.#lines.get(owner);
+    if (known !== undefined) return known;
+    const line: Line<T> = { turn: this.#nextTurn++, items: [] };
+    this.#lines.set(owner, line);
+    return line;
   }
 
-  /** Owners that wait, from the one after the last take's first. */
-  #inTurn(): string[] {
-    const owners = [...this.#lines.keys()];
-    const at = this.#last === null ? -1 : owners.indexOf(this.#last);
-    return at < 0 ? owners : [...owners.slice(at + 1), ...owners.slice(0, at + 1)];
+  #insertFirst(owner: string, items: readonly T[]): Line<T> {
+    const line = this.#lineOf(owner);
+    line.items = [...items, ...line.items];
+    this.#size += items.length;
+    return line;
+  }
+
+  #drop(owner: string, line: Line<T>, count: number): void {
+    if (count === line.items.length) this.#lines.delete(owner);
+    else line.items.splice(0, count);
   }
 }

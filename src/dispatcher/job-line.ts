@@ -119,10 +119,10 @@ export class JobLine {
     this.#batcher.nudge();
   }
 
-  /** Puts back in front those that were held for a slot, in their order. */
+  /** Puts in front those that were held for a slot, in their order. */
   offerAgain(arrivals: readonly Arrival[]): void {
     if (!this.#isOpen) return arrivals.forEach((arrival) => this.#answer(arrival, 'requeue'));
-    this.#waiting.putBack(arrivals);
+    this.#waiting.pushFirst(arrivals);
     this.#batcher.nudge();
   }
 

@@ -187,9 +187,10 @@ export class PoolIntake implements WaitingRoom {
       isRefreshed: false,
       asked: 0,
     };
-    if (this.#state === 'paused') this.#handBack([arrival]);
-    else if (this.#state === 'full' && !this.#goesOnWithoutSlot(delivery)) this.#held.push(arrival);
-    else this.#deps.line.offer(arrival);
+    if (this.#state === 'paused') return this.#handBack([arrival]);
+    if (this.#state === 'full' && !this.#goesOnWithoutSlot(delivery)) return this.#held.push(arrival);
+    this.#held.note(arrival);
+    this.#deps.line.offer(arrival);
   }
 
   /**

@@ -1,4 +1,4 @@
-import type { Priority } from '../contracts/names.ts';
+import { PRIORITIES, type Priority } from '../contracts/names.ts';
 import { FairRow } from './fair-row.ts';
 
 /**
@@ -26,11 +26,23 @@ export class PriorityQueue<T extends { readonly priority: Priority }> {
     this.#rows[item.priority].push(item);
   }
 
-  /** Puts items back in front, keeping their order. */
+  /** An item passes by without waiting here. Should it be put back, its owner's turn counts from now. */
+  note(item: T): void {
+    this.#rows[item.priority].note(item);
+  }
+
+  /** Puts items back in front, keeping their order, and gives their places and their owners' turns back. */
   putBack(items: readonly T[]): void {
-    this.#nextPlace = Math.max(0, this.#nextPlace - items.length);
-    for (const priority of ['interactive', 'batch'] as const)
+    this.#giveBackPlaces(items.length);
+    for (const priority of PRIORITIES)
       this.#rows[priority].putBack(items.filter((item) => item.priority === priority));
+  }
+
+  /** Puts in front, in their order, items that were taken here before and whose turns somebody else has kept since. */
+  pushFirst(items: readonly T[]): void {
+    this.#giveBackPlaces(items.length);
+    for (const priority of PRIORITIES)
+      this.#rows[priority].pushFirst(items.filter((item) => item.priority === priority));
   }
 
   take(countMax: number): T[] {
@@ -52,6 +64,10 @@ export class PriorityQueue<T extends { readonly priority: Priority }> {
   /** Removes and returns those that match, interactive first. */
   remove(isGone: (item: T) => boolean): T[] {
     return [...this.#rows.interactive.remove(isGone), ...this.#rows.batch.remove(isGone)];
+  }
+
+  #giveBackPlaces(count: number): void {
+    this.#nextPlace = Math.max(0, this.#nextPlace - count);
   }
 
   /** Whose each of `wanted` places is, while both wait. */

@@ -1,7 +1,6 @@
 import t from 'tap';
 import { loadConfig } from '../../src/config.ts';
 import { IntakeLimits } from '../../src/dispatcher/intake-limits.ts';
-import { FairRow } from '../../src/dispatcher/fair-row.ts';
 import type { Account, Publisher } from '../../src/network/types.ts';
 
 /** Limits with a clock that stands still: what is proved here is when they say no. What comes of that is in floods.test.ts. */
@@ -111,20 +110,4 @@ await t.test('a flood is many refusals a second for some seconds', async (t) => 
     pausing.pass(5_000);
   }
   t.same(pausing.floods, [], 'with pauses');
-});
-
-await t.test('owners are served in turn, also where one item at a time is served', async (t) => {
-  const row = new FairRow<string>((item) => item.charAt(0));
-  for (let n = 0; n < 100; n++) row.push(`a${n}`);
-  row.push('b0');
-  row.push('c0');
-  t.same(row.take(5), ['a0', 'b0', 'c0', 'a1', 'a2']);
-  row.putBack(['a0', 'b0', 'c0', 'a1', 'a2']);
-  const served = [1, 2, 3].map(() => {
-    const [first = '', ...others] = row.take(64);
-    row.putBack(others);
-    return first;
-  });
-  t.same(new Set(served.map((item) => item.charAt(0))), new Set(['a', 'b', 'c']));
-  t.equal(row.size, 99);
 });
