@@ -25,6 +25,8 @@ interface Message {
   readonly expiresMs: number;
   readonly death: { readonly reason: string; readonly key: string; readonly exchange: string } | null;
   readonly place: number;
+  /** Of which life of the broker; null where it is kept on disk. */
+  readonly life: number | null;
   redelivered: boolean;
 }
 
@@ -62,6 +64,8 @@ export class SimBroker {
   isUp = true;
   readonly #queues = new Map<string, Queue>();
   #place = 0;
+  /** Counts restarts, which forget what was not kept. */
+  #life = 0;
 
   constructor(timeline: Timeline, faults: Faults) {
     this.timeline = timeline;
@@ -126,6 +130,7 @@ export class SimBroker {
           expiresMs: waits === undefined ? Number.POSITIVE_INFINITY : this.timeline.nowMs + waits,
           death: null,
           place: this.#place++,
+          life: message.transient ? this.#life : null,
           redelivered: false,
         });
     }
@@ -135,6 +140,7 @@ export class SimBroker {
   /** Gives `messages` back to the head of their queue. */
   giveBack(queue: Queue, messages: Iterable<Message>): void {
     for (const message of messages) {
+      if (this.#isForgotten(message)) continue;
       message.redelivered = true;
       queue.ready.push(message);
     }
@@ -158,13 +164,24 @@ export class SimBroker {
     }
   }
 
-  /** Everybody is cut off for `forMs`. */
+  /** Everybody is cut off for `forMs`, half of the times because the broker is restarted. */
   goAway(forMs: number): void {
     this.isUp = false;
     for (const connection of this.connections) connection.cut();
+    if (this.timeline.random.share() < 0.5) this.#restart();
     this.timeline.at(forMs, () => {
       this.isUp = true;
     });
+  }
+
+  #restart(): void {
+    this.#life += 1;
+    for (const { ready } of this.#queues.values())
+      ready.splice(0, ready.length, ...ready.filter((message) => !this.#isForgotten(message)));
+  }
+
+  #isForgotten({ life }: Message): boolean {
+    return life !== null && life !== this.#life;
   }
 
   #route({ exchange, routingKey }: OutMessage): string[] {

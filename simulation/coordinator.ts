@@ -171,7 +171,7 @@ export class SimCoordinator {
       registry: slots,
       isListening: () => fleet.isListening && results.isListening,
       leases: slots,
-      bounds: { ...config.fleet, ...config.retries, ...config.sweeps },
+      bounds: { ...config.fleet, ...config.retries, ...config.ledger, ...config.sweeps },
     });
     const cancels = new CancelIntake({ ...shared, cancellations: ledger, bounds: config.line });
     const unroutable = new SideIntake({ ...shared, line, suspects, seen }, 'unroutable');

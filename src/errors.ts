@@ -58,6 +58,7 @@ export const CODES = {
   // The attempt.
   TG_NODE_UNREACHABLE: { retryable: true, text: "the node's queue is gone" },
   TG_NODE_FULL: { retryable: true, text: "the node's queue has no room" },
+  TG_DISPATCH_LOST: { retryable: true, text: 'RabbitMQ was away before the worker took the job' },
   TG_START_OVERDUE: { retryable: true, text: 'the worker did not begin within the start window' },
   TG_FIRST_TOKEN_OVERDUE: { retryable: true, text: 'the worker gave no first token in time' },
   TG_NODE_DRAINED: { retryable: true, text: 'its node was taken out of service before the job ended' },

@@ -12,8 +12,9 @@ export async function watched(
   world: World,
   hasStores: boolean,
   run: () => Promise<unknown>,
+  keepsDispatches = false,
 ): Promise<Setting[]> {
-  const witness = await startWitness(world, hasStores);
+  const witness = await startWitness(world, hasStores, keepsDispatches);
   await run();
   const settings = [...(await witness.read()), ...(await readSettings(world, hasStores))];
   requireStrong(settings);
@@ -31,7 +32,7 @@ export async function watchedRun(ground: Ground, subject: Subject, jobs: number)
   const { world } = subject.client;
   const hasStores = world.servers.postgresAdminUrl !== '';
   const run = () => saturatedRun(ground, subject, 'life', 0, jobs);
-  const settings = await watched(world, hasStores, run);
+  const settings = await watched(world, hasStores, run, subject.name === 'relay');
   await warmUp(run);
   return settings;
 }

@@ -180,6 +180,7 @@ function dispatchOf({ job, choice, lock }: Locked) {
     messageId: `${job.id}.${lock.attempt}`,
     expirationMs: lock.startMs,
     mandatory: true,
+    transient: true,
   };
 }
 

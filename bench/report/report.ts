@@ -37,7 +37,7 @@ export function shownTarget(target: Target): string {
 
 const READ_BACK = [
   'read back: fsync, synchronous_commit and full_page_writes on; w: majority, j: true, persistent engine;',
-  '  quorum source, durable classic node queues, persistent messages: as strong as stated in all runs',
+  '  quorum source, durable classic node queues, persistent jobs and results: as strong as stated in all runs',
 ];
 
 /** The report as lines. Where the runs were disturbed it says so and shows no figure. */

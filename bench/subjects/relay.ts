@@ -11,7 +11,8 @@ import { MODEL, NODES, REPLY_QUEUE } from '../world/names.ts';
  * source, in multiples, when the broker has confirmed. As safe against a crash as the product; it looks at no message.
  *
  * It comes in two forms. Plain: amqplib as its documentation shows it. Tuned: with all that our broker room does to the
- * socket besides, so that the difference to the product is what the product does to the jobs, and nothing else.
+ * socket besides, and with dispatches that the broker need not keep, so that the difference to the product is what the product does to
+ * the jobs, and nothing else. A relay that is to lose nothing cannot do the latter: it has no ledger to make a dispatch again from.
  */
 
 const PREFETCH = 500;
@@ -25,6 +26,7 @@ interface Next {
   readonly key: string;
   readonly messageId: string;
   readonly body: Buffer;
+  readonly isTransient: boolean;
 }
 
 /** Relays from queue `from` until the returned function is called. */
@@ -61,8 +63,9 @@ async function relay(
       const message = waiting.shift();
       if (message === undefined) return;
       open.push(message);
-      const { exchange, key, messageId, body } = next(message, sent++);
-      publishing.publish(exchange, key, body, { persistent: true, mandatory: true, messageId }, (error) => {
+      const { exchange, key, messageId, body, isTransient } = next(message, sent++);
+      const properties = { persistent: !isTransient, mandatory: true, messageId };
+      publishing.publish(exchange, key, body, properties, (error) => {
         if (error) throw new Error(`the relay got a nack for ${key}`);
         confirmed.add(message);
         if (!isAckDue) setImmediate(acknowledge);
@@ -97,21 +100,26 @@ const REPLY: ReplyMessage = {
 };
 const REPLY_BODY = Buffer.from(JSON.stringify(REPLY));
 
-function toNode({ content, properties }: ConsumeMessage, n: number): Next {
+function toNode({ content, properties }: ConsumeMessage, n: number, isTransient: boolean): Next {
   return {
     exchange: EXCHANGE.dispatch,
     key: NODES[n % NODES.length] ?? '',
     messageId: `${properties.messageId}.1`,
     body: content,
+    isTransient,
   };
 }
 
 function toClient({ properties }: ConsumeMessage): Next {
   const [job] = String(properties.messageId).split('.');
-  return { exchange: '', key: REPLY_QUEUE, messageId: `r-${job}`, body: REPLY_BODY };
+  return { exchange: '', key: REPLY_QUEUE, messageId: `r-${job}`, body: REPLY_BODY, isTransient: false };
 }
 
-let connections: { readonly source: ChannelModel; readonly target: ChannelModel } | null = null;
+let connections: {
+  readonly source: ChannelModel;
+  readonly target: ChannelModel;
+  readonly isTuned: boolean;
+} | null = null;
 let stops: (() => Promise<void>)[] = [];
 
 /** What the bench may ask of the relay process. */
@@ -123,14 +131,14 @@ const methods = {
     const [source, target] = await Promise.all([connect(url, options), connect(url, options)]);
     if (isTuned && !(gatherWrites(source) && gatherWrites(target)))
       throw new Error('the writes of this amqplib cannot be gathered');
-    connections = { source, target };
+    connections = { source, target, isTuned };
   },
   /** Takes jobs and results from now on. */
   async begin(): Promise<void> {
     if (connections === null) throw new Error('not connected');
-    const { source, target } = connections;
+    const { source, target, isTuned } = connections;
     stops = await Promise.all([
-      relay(source, target, jobQueue(MODEL, 'interactive'), toNode),
+      relay(source, target, jobQueue(MODEL, 'interactive'), (message, n) => toNode(message, n, isTuned)),
       relay(source, target, QUEUE.results, toClient),
     ]);
   },

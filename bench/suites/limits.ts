@@ -121,7 +121,7 @@ async function setUp(bench: Bench): Promise<Limits> {
 /** Every load once, watched: what the figures stand on has been seen. */
 async function warmUp({ ground, relay, world, loads }: Limits, jobs: number): Promise<Setting[]> {
   tell('warm-up');
-  const relayWitness = await startWitness(relay.client.world, false);
+  const relayWitness = await startWitness(relay.client.world, false, true);
   await saturatedRun(ground, relay, 'life', 0, jobs);
   const relayed = await relayWitness.read();
   const witness = await startWitness(world, true);

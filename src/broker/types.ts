@@ -20,6 +20,7 @@ export interface OutMessage {
   readonly headers?: Readonly<Record<string, string | number>> | undefined;
   /** Ask for a return if no queue takes it. */
   readonly mandatory: boolean;
+  /** The broker may forget it when it is restarted. */
   readonly transient?: boolean;
 }
 

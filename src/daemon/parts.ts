@@ -105,7 +105,7 @@ export function assemble(base: Base, stores: Stores) {
     registry,
     isListening: () => fleet.isListening && results.isListening,
     leases: slots,
-    bounds: { ...config.fleet, ...config.retries, ...config.sweeps },
+    bounds: { ...config.fleet, ...config.retries, ...config.ledger, ...config.sweeps },
   });
   const cancellations = new CancellationsPg(stores.dispatcherDb);
   const health = new Health(config.http, clock, healthChecks(stores, registry, fleet));

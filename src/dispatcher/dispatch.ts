@@ -82,6 +82,8 @@ function toMessage(one: Locked, nowMs: number, firstTokenMs: number): OutMessage
     messageId: `${jobId}.${one.attempt}`,
     expirationMs: startMs,
     mandatory: true,
+    // Its lock says what is to be done: one that goes with the broker is made again, and RabbitMQ need not keep it on disk.
+    transient: true,
   };
 }
 

@@ -9,6 +9,8 @@ export type Failure =
   | { readonly kind: 'worker_lost' }
   /** Its start window is over and no heartbeat has named it. */
   | { readonly kind: 'not_started' }
+  /** The same, but RabbitMQ was away for us meanwhile: the dispatch may have gone with it. */
+  | { readonly kind: 'undelivered' }
   /** It began and gave no token in time. */
   | { readonly kind: 'no_first_token' }
   /** Its node is drained by an operator, and the time for that is over. */
@@ -58,6 +60,7 @@ const UNKNOWN = judged('unknown', 'TG_WORKER_ERROR', FAULTY);
 const OTHERS = {
   worker_lost: judged('node', 'TG_WORKER_LOST', { strike: 'lost' }),
   not_started: judged('node', 'TG_START_OVERDUE', SLOW),
+  undelivered: judged('network', 'TG_DISPATCH_LOST', NOT_ITS_FAULT),
   no_first_token: judged('node', 'TG_FIRST_TOKEN_OVERDUE', SLOW),
   drained: judged('capacity', 'TG_NODE_DRAINED', NOT_ITS_FAULT),
   returned: judged('network', 'TG_NODE_UNREACHABLE', NOT_ITS_FAULT),

@@ -25,7 +25,8 @@ export interface SweepsDeps {
   readonly replier: Replier;
   readonly bounds: Config['sweeps'] &
     Pick<Config['fleet'], 'lostAfterMs' | 'heartbeatMs'> &
-    Pick<Config['retries'], 'firstTokenMs'>;
+    Pick<Config['retries'], 'firstTokenMs'> &
+    Pick<Config['ledger'], 'startWindowMs'>;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -189,19 +190,24 @@ export class Sweeps implements Service {
 
   /**
    * Attempts of live workers that no heartbeat has named though their start window is over, or that give no token for too long. Two
-   * heartbeats are allowed for what is on its way: the worker's word, or its result.
+   * heartbeats are allowed for what is on its way: the worker's word, or its result. What was placed before we began to hear without a
+   * break may have been lost with the broker's memory, and is nobody's fault.
    */
   async #giveUpIdle(alive: readonly OpenAttempt[]): Promise<void> {
     const { leases, bounds, clock } = this.#deps;
-    if (this.#hearingSinceMs === null || clock.monotonicMs() - this.#hearingSinceMs < bounds.lostAfterMs)
-      return;
+    if (this.#hearingSinceMs === null) return;
+    const heardMs = clock.monotonicMs() - this.#hearingSinceMs;
+    if (heardMs < bounds.lostAfterMs) return;
     const late = alive.filter(({ startOverMs }) => startOverMs > 2 * bounds.heartbeatMs);
     if (late.length === 0) return;
     const progress = await leases.progress(late);
     const isSlow = ({ startOverMs }: OpenAttempt) =>
       startOverMs > bounds.firstTokenMs + 2 * bounds.heartbeatMs;
+    const unseen = late.filter((_, i) => progress[i] === 'unseen');
+    const isOlderThanHearing = ({ startOverMs }: OpenAttempt) => startOverMs + bounds.startWindowMs > heardMs;
+    await this.#giveUp(unseen.filter(isOlderThanHearing), { kind: 'undelivered' });
     await this.#giveUp(
-      late.filter((_, i) => progress[i] === 'unseen'),
+      unseen.filter((one) => !isOlderThanHearing(one)),
       { kind: 'not_started' },
     );
     const slow = late.filter((one, i) => progress[i] === 'begun' && isSlow(one));

@@ -8,7 +8,7 @@ import type { ResultMessage } from '../../src/contracts/result.ts';
 import { newUuidV7 } from '../../src/ids.ts';
 import { FleetVoice } from '../../src/workers/agent/fleet-voice.ts';
 import { signResults, type UnsignedResult } from '../../src/workers/agent/result.ts';
-import { until } from './until.ts';
+import { type UntilOptions, until } from './until.ts';
 
 /** A dispatch in the hands of a test. */
 export interface HeldDispatch {
@@ -88,8 +88,12 @@ export class HandWorker {
   }
 
   /** Waits until `job` has been dispatched here. */
-  async dispatched(job: string): Promise<HeldDispatch> {
-    return until(() => this.held.find(({ message }) => message.job === job), `the dispatch of ${job}`);
+  async dispatched(job: string, options: UntilOptions = {}): Promise<HeldDispatch> {
+    return until(
+      () => this.held.find(({ message }) => message.job === job),
+      `the dispatch of ${job}`,
+      options,
+    );
   }
 
   /** A good result of a dispatch: 5 tokens in, 3 out; `change` comes before its digest and signature are made. */
