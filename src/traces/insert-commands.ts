@@ -72,8 +72,8 @@ function bytesAtMost(value: unknown): number {
   if (!isContainer(value)) return VALUE_BYTES_MAX;
   if (value instanceof Binary) return value.position + VALUE_BYTES_MAX;
   let bytes = VALUE_BYTES_MAX;
-  // Not by `Object.keys`: it makes a list for each of a batch's containers.
-  for (const key in value) bytes += key.length * UTF8_BYTES_MAX + bytesAtMost(value[key]);
+  // V8 throws away what it compiles of a `for … in` here, a dozen times a second: documents differ in shape.
+  for (const key of Object.keys(value)) bytes += key.length * UTF8_BYTES_MAX + bytesAtMost(value[key]);
   return bytes;
 }
 
