@@ -105,9 +105,9 @@ export class TcpProxy {
     this.freeze();
   }
 
-  /** What servers send stays here until `heal`; what clients send still arrives. */
-  holdAnswers(): void {
-    for (const { server } of this.#pairs) server.pause();
+  /** What servers send stays here until `heal`; what clients send still arrives. Only for clients that said `word` when they began. */
+  holdAnswers(word = ''): void {
+    for (const { server, opening } of this.#pairs) if (opening.includes(word)) server.pause();
   }
 
   /** Every piece is `ms` late, plus or minus `jitterMs`. */

@@ -153,10 +153,12 @@ export class WorkerAgent implements Service {
   /** Takes no more work, and says so unless a newer session speaks for the node. What it holds goes on. */
   async #drain(): Promise<void> {
     this.#isDraining = true;
+    this.#attempts.beginNoMore();
     if (!this.#isSuperseded) void this.#voice.say('drain');
     await this.#dispatches?.cancel();
     this.#dispatches = null;
-    this.#attempts.drain();
+    // Before, the broker would bring it here again.
+    this.#attempts.handBackWaiting();
   }
 
   #supersede(by: number | null): void {

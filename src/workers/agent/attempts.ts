@@ -123,9 +123,13 @@ export class Attempts {
     this.#waiting.clear();
   }
 
-  /** Begins nothing any more, and hands back to the broker what was not begun. */
-  drain(): void {
+  /** Begins nothing from now on, also where a slot comes free. */
+  beginNoMore(): void {
     this.#isBeginning = false;
+  }
+
+  /** Hands back to the broker what was not begun. */
+  handBackWaiting(): void {
     for (const { delivery } of this.#waiting.values()) delivery.requeue();
     this.#waiting.clear();
   }

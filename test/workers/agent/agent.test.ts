@@ -364,8 +364,13 @@ await t.test('what comes beyond the slots after a reconnect waits, and is handed
   proxy.heal();
   await until(() => rigged.seen.includes(`${second.job}.1`), 'the second dispatch');
   t.equal(rigged.requests.length, 1, 'it waits for the slot');
+  // The slot comes free while the broker has yet to hear that the worker takes no more.
+  proxy.holdAnswers(' consume');
   const stopped = worker.stop();
   model.finishAll();
+  await rigged.result(1);
+  await until(() => rigged.outcomes.includes('confirmed'), 'the slot to come free');
+  proxy.heal();
   await stopped;
   t.equal(rigged.results.length, 1);
   await rigged.worker({ session: SESSION + 1 });
