@@ -91,9 +91,10 @@ export function all(registered: () => readonly string[]): Command {
       if (options.json !== null) requireWritable('--json', options.json);
       requireRoom();
       await requireGiven(process.env);
-      const whole = await measureAll(options, argv, registered());
+      const { whole, weak } = await measureAll(options, argv, registered());
       if (options.json !== null) writeJson(options.json, whole);
       process.stdout.write(`${wholeLines(whole).join('\n')}\n`);
+      if (weak !== null) throw weak;
       return isComplete(whole) ? 0 : STATUS.disturbed;
     },
   };
@@ -110,29 +111,35 @@ function measuredIn(file: string): Outcome[] {
   );
 }
 
+/** `weak`: why the last suite that ran was stopped, and those after it never begun; what was found before it is in `whole`. */
 async function measureAll(
   { suites, isQuick, kept }: AllOptions,
   argv: readonly string[],
   registered: readonly string[],
-): Promise<Whole> {
+): Promise<{ readonly whole: Whole; readonly weak: WeakSettingError | null }> {
   const startedAt = new Date().toISOString();
   const startMs = machineMs();
   const outcomes: Outcome[] = [...kept];
+  let weak: WeakSettingError | null = null;
   for (const { suite, given = [], quick } of SUITES_OF_ALL.filter((one) => suites.includes(one.suite))) {
     tell(registered.includes(suite) ? `suite ${suite}` : `suite ${suite}: skipped, there is none yet`);
     // The last moments are for the ending of one that has to be told to.
     const leftMs = ALL_MS_MAX - END_MS_MAX - (machineMs() - startMs);
-    outcomes.push(
-      registered.includes(suite)
-        ? await runSuite(suite, [...given, ...(isQuick ? quick : [])], Math.min(SUITE_MS_MAX, leftMs))
-        : { suite, isFile: false, state: 'absent' },
-    );
+    const outcome: Outcome | WeakSettingError = registered.includes(suite)
+      ? await runSuite(suite, [...given, ...(isQuick ? quick : [])], Math.min(SUITE_MS_MAX, leftMs))
+      : { suite, isFile: false, state: 'absent' };
+    if (outcome instanceof WeakSettingError) {
+      weak = outcome;
+      outcomes.push({ suite, isFile: false, state: 'failed', durationMs: null, message: weak.message });
+      break;
+    }
+    outcomes.push(outcome);
   }
   for (const suite of Object.keys(FILES_OF_ALL)) outcomes.push(readResults(suite));
   const settings = distinctSettings(outcomes);
   requireStrong(settings);
   const versions = outcomes.flatMap((one) => (one.state === 'measured' ? [one.findings.versions] : []));
-  return {
+  const whole: Whole = {
     version: 1,
     startedAt,
     durationMs: machineMs() - startMs,
@@ -144,6 +151,7 @@ async function measureAll(
     remarks: readRemarks(),
     outcomes,
   };
+  return { whole, weak };
 }
 
 /** What a suite that takes too long for `all` has left in its file. */
@@ -159,8 +167,12 @@ function readResults(suite: string): Outcome {
   }
 }
 
-/** Runs one suite as a person would, for `msMax` at most. Throws WeakSettingError; any other failure is its outcome. */
-async function runSuite(suite: string, argv: readonly string[], msMax: number): Promise<Outcome> {
+/** Runs one suite as a person would, for `msMax` at most. Every failure is its outcome, but for a weak setting. */
+async function runSuite(
+  suite: string,
+  argv: readonly string[],
+  msMax: number,
+): Promise<Outcome | WeakSettingError> {
   if (msMax <= 0) {
     const message = `no time was left: all takes ${ALL_MINUTES_MAX} minutes at most`;
     return { suite, isFile: false, state: 'failed', durationMs: 0, message };
@@ -180,7 +192,7 @@ async function runSuite(suite: string, argv: readonly string[], msMax: number): 
       const message = `it took longer than ${(msMax / 60_000).toFixed(1)} minutes and was ended`;
       return { ...common, state: 'failed', message };
     }
-    if (status === STATUS.weak) throw new WeakSettingError(lastWords.join('\n'));
+    if (status === STATUS.weak) return new WeakSettingError(lastWords.join('\n'));
     if (status !== 0 && status !== STATUS.disturbed)
       return { ...common, state: 'failed', message: `status ${status}: ${said}` };
     const findings = readFindings(file, suite);
