@@ -70,7 +70,7 @@ function quorum(queue: string, args: Record<string, string | number>): Declarati
   return { queue, arguments: { 'x-queue-type': 'quorum', ...args } };
 }
 
-/** Version 2 keeps persistent messages on disk at once and has no index to rewrite; the type is named because a newer broker may have another default. */
+/** Version 2 keeps persistent messages on disk; the type is named because a newer broker may have another default. */
 function classic(queue: string, args: Record<string, string | number>): Declaration {
   return { queue, arguments: { 'x-queue-type': 'classic', 'x-queue-version': 2, ...args } };
 }
