@@ -33,16 +33,12 @@ export class PriorityQueue<T extends { readonly priority: Priority }> {
 
   /** Puts items back in front, keeping their order, and gives their places and their owners' turns back. */
   putBack(items: readonly T[]): void {
-    this.#giveBackPlaces(items.length);
-    for (const priority of PRIORITIES)
-      this.#rows[priority].putBack(items.filter((item) => item.priority === priority));
+    this.#putInFront(items, (row, own) => row.putBack(own));
   }
 
   /** Puts in front, in their order, items that were taken here before and whose turns somebody else has kept since. */
   pushFirst(items: readonly T[]): void {
-    this.#giveBackPlaces(items.length);
-    for (const priority of PRIORITIES)
-      this.#rows[priority].pushFirst(items.filter((item) => item.priority === priority));
+    this.#putInFront(items, (row, own) => row.pushFirst(own));
   }
 
   take(countMax: number): T[] {
@@ -66,8 +62,13 @@ export class PriorityQueue<T extends { readonly priority: Priority }> {
     return [...this.#rows.interactive.remove(isGone), ...this.#rows.batch.remove(isGone)];
   }
 
-  #giveBackPlaces(count: number): void {
-    this.#nextPlace = Math.max(0, this.#nextPlace - count);
+  #putInFront(items: readonly T[], into: (row: FairRow<T>, own: readonly T[]) => void): void {
+    this.#nextPlace = Math.max(0, this.#nextPlace - items.length);
+    for (const priority of PRIORITIES)
+      into(
+        this.#rows[priority],
+        items.filter((item) => item.priority === priority),
+      );
   }
 
   /** Whose each of `wanted` places is, while both wait. */
