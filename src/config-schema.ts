@@ -90,6 +90,12 @@ export const ConfigSchema = section({
       64,
       'Batches of each direction that are past their commit and dispatch and only reply, trace and acknowledge.',
     ),
+    refusalsGatherMs: int(
+      25,
+      0,
+      1_000,
+      'Refusals of a flood leave together, after this at most; the first one after a quiet time leaves at once.',
+    ),
     prefetchMin: int(16, 1, 500, 'Least unacknowledged deliveries of a pool queue.'),
     prefetchMax: int(1_500, 16, 5_000, 'Most of them; more only moves the backlog into our memory.'),
     heldBytesMax: int(

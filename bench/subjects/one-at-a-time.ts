@@ -187,6 +187,7 @@ const NO_LIMITS: AdmitDeps['limits'] = { ofPublisher: () => null, ofAccount: () 
 
 /** There is a slot for every job of a bench. */
 const NO_ROOM: WaitingRoom = {
+  prefetch: Number.POSITIVE_INFINITY,
   hold: () => {
     throw new Error('no slot');
   },

@@ -12,6 +12,7 @@ import type { SlotLeases } from '../workers/types.ts';
 import { admitBatch, type DueRetry } from './admission.ts';
 import { BatchEnds } from './batch-ends.ts';
 import { Batcher } from './batcher.ts';
+import { Door } from './door.ts';
 import { dispatch, type DispatchedBatch } from './dispatch.ts';
 import type { FailureOwner } from './failure-owner.ts';
 import { type FinishedJob, leaveFinished } from './finished.ts';
@@ -77,9 +78,7 @@ export class JobLine {
   readonly #waiting: PriorityQueue<Arrival>;
   readonly #batcher: Batcher<Arrival>;
   readonly #ends: BatchEnds;
-  /** Jobs beyond a limit, on their way out beside the batches: a flood of them holds up no end of a batch. */
-  readonly #turnedAway: Exit[] = [];
-  readonly #door: Batcher<Exit>;
+  readonly #door: Door;
   readonly #inFlight = new InFlight();
   readonly #timers = new Set<CancelTimer>();
   #isOpen = true;
@@ -94,12 +93,7 @@ export class JobLine {
       (countMax) => this.#waiting.take(countMax),
       (arrivals) => this.#run(arrivals),
     );
-    this.#door = new Batcher(
-      deps.clock,
-      { ...deps.bounds, batchesInFlightMax: 1 },
-      (countMax) => this.#turnedAway.splice(0, countMax),
-      (exits) => this.#turnAway(exits),
-    );
+    this.#door = new Door(deps.clock, deps.bounds, (exits) => this.#turnAway(exits));
   }
 
   /** Jobs delivered and not yet in a batch. */
@@ -132,8 +126,7 @@ export class JobLine {
     for (const cancel of this.#timers) cancel();
     for (const arrival of this.#waiting.take(this.#waiting.size)) this.#answer(arrival, 'requeue');
     await this.#batcher.close();
-    await this.#door.close();
-    for (const { arrival } of this.#turnedAway.splice(0)) this.#answer(arrival, 'requeue');
+    for (const { arrival } of await this.#door.close()) this.#answer(arrival, 'requeue');
     await this.#ends.close();
     for (const arrival of this.#inFlight.drain()) this.#answer(arrival, 'requeue');
   }
@@ -179,8 +172,7 @@ export class JobLine {
     if (turnedAway.length > 0) {
       const away = new Set(turnedAway.map(({ arrival }) => arrival));
       batch.arrivals = batch.arrivals.filter((arrival) => !away.has(arrival));
-      this.#turnedAway.push(...turnedAway);
-      this.#door.nudge();
+      this.#door.offer(turnedAway);
     }
     batch.exits.push(...admitted.off.filter(({ outcome }) => outcome.kind !== 'limited'));
     if (admitted.unsure.length > 0) void this.#refreshFor(admitted.unsure, admitted.unopened);

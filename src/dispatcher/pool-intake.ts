@@ -62,6 +62,7 @@ export class PoolIntake implements WaitingRoom {
    */
   #isWoken = false;
   #channel: ConsumerChannel | null = null;
+  #prefetch: number;
   #consumptions: Consumption[] = [];
   /** Monotonic time since which jobs have been held and none of the pool was placed; null while there is movement. */
   #heldSinceMs: number | null = null;
@@ -79,10 +80,15 @@ export class PoolIntake implements WaitingRoom {
     this.pool = pool;
     this.#deps = deps;
     this.#held = new PriorityQueue(deps.bounds.batchShare, payerOf);
+    this.#prefetch = deps.bounds.prefetchMin;
   }
 
   get state(): 'paused' | 'open' | 'full' {
     return this.#state;
+  }
+
+  get prefetch(): number {
+    return this.#prefetch;
   }
 
   get held(): number {
@@ -240,6 +246,7 @@ export class PoolIntake implements WaitingRoom {
     if (!this.#deps.broker.isUp) return;
     const { prefetchMin, prefetchMax } = this.#deps.bounds;
     const prefetch = Math.min(Math.max(slotsTotal, prefetchMin), prefetchMax);
+    this.#prefetch = prefetch;
     const channel = this.#channel ?? (await this.#open());
     this.#state = 'open';
     this.#heldSinceMs = null;

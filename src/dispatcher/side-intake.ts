@@ -41,6 +41,7 @@ export class SideIntake implements Service, WaitingRoom {
   readonly #source: Exclude<Source, 'pool'>;
   readonly #consumer: QueueConsumer;
   readonly #timers = new Set<CancelTimer>();
+  readonly prefetch = PREFETCH;
 
   constructor(deps: SideIntakeDeps, source: Exclude<Source, 'pool'>) {
     this.#metrics = deps.metrics;

@@ -15,6 +15,8 @@ export type Source = 'pool' | 'unroutable' | 'expired';
 
 /** Where a delivery came from, and where it waits when there is no slot for it. */
 export interface WaitingRoom {
+  /** Deliveries of one of its queues that may be unanswered at a time. */
+  readonly prefetch: number;
   /** Takes back an arrival that found no slot; it is offered again on a wake-up, or handed back to the broker. */
   hold(arrival: Arrival): void;
   /** Jobs of this room got slots just now: there is movement. */
