@@ -88,13 +88,13 @@ export const ConfigSchema = section({
       4,
       1,
       64,
-      'Batches of each direction that are past their commit and dispatch and only reply, trace and acknowledge.',
+      'Batches of each direction that are past their commit and dispatch and only reply, or trace and acknowledge.',
     ),
-    refusalsGatherMs: int(
+    gatherMs: int(
       25,
       0,
       1_000,
-      'Refusals of a flood leave together, after this at most; the first one after a quiet time leaves at once.',
+      'Traces, acknowledgements and the refusals of a flood go together, this long after the last of them; after a quiet time they go at once.',
     ),
     prefetchMin: int(16, 1, 500, 'Least unacknowledged deliveries of a pool queue.'),
     prefetchMax: int(1_500, 16, 5_000, 'Most of them; more only moves the backlog into our memory.'),

@@ -10,13 +10,12 @@ import type { Log, Metrics, Stage } from '../ops/types.ts';
 import type { TraceSink, TraceStore } from '../traces/types.ts';
 import type { SlotLeases } from '../workers/types.ts';
 import { admitBatch, type DueRetry } from './admission.ts';
-import { BatchEnds } from './batch-ends.ts';
 import { Batcher } from './batcher.ts';
-import { Door } from './door.ts';
+import { Departures } from './departures.ts';
 import { dispatch, type DispatchedBatch } from './dispatch.ts';
 import type { FailureOwner } from './failure-owner.ts';
-import { type FinishedJob, leaveFinished } from './finished.ts';
-import { buryDead, countExits, farewell, replyToExits, traceBatch } from './leave.ts';
+import type { FinishedJob } from './finished.ts';
+import { farewell } from './leave.ts';
 import { InFlight } from './in-flight.ts';
 import type { IntakeLimits } from './intake-limits.ts';
 import { leaseOf, lock } from './lock.ts';
@@ -77,8 +76,7 @@ export class JobLine {
   readonly #deps: JobLineDeps;
   readonly #waiting: PriorityQueue<Arrival>;
   readonly #batcher: Batcher<Arrival>;
-  readonly #ends: BatchEnds;
-  readonly #door: Door;
+  readonly #departures: Departures;
   readonly #inFlight = new InFlight();
   readonly #timers = new Set<CancelTimer>();
   #isOpen = true;
@@ -86,14 +84,17 @@ export class JobLine {
   constructor(deps: JobLineDeps) {
     this.#deps = deps;
     this.#waiting = new PriorityQueue(deps.bounds.batchShare, payerOf);
-    this.#ends = new BatchEnds(deps.bounds.batchEndsMax);
     this.#batcher = new Batcher(
       deps.clock,
       deps.bounds,
       (countMax) => this.#waiting.take(countMax),
       (arrivals) => this.#run(arrivals),
     );
-    this.#door = new Door(deps.clock, deps.bounds, (exits) => this.#turnAway(exits));
+    this.#departures = new Departures(deps, {
+      acknowledge: (arrival) => this.#answer(arrival, 'acknowledge'),
+      part: (exit) => this.#part(exit),
+      handBack: (arrivals, error) => this.#handBack(arrivals, error),
+    });
   }
 
   /** Jobs delivered and not yet in a batch. */
@@ -126,39 +127,31 @@ export class JobLine {
     for (const cancel of this.#timers) cancel();
     for (const arrival of this.#waiting.take(this.#waiting.size)) this.#answer(arrival, 'requeue');
     await this.#batcher.close();
-    for (const { arrival } of await this.#door.close()) this.#answer(arrival, 'requeue');
-    await this.#ends.close();
+    await this.#departures.close();
     for (const arrival of this.#inFlight.drain()) this.#answer(arrival, 'requeue');
   }
 
   /**
    * The stages. Each takes what the one before let through; what leaves on the way is gathered in `batch.exits`. With the
-   * dispatch confirmed the batch makes room for the next: the last line is run by `#run`, beside it.
+   * dispatch confirmed the batch makes room for the next: its end, in `#run`, goes on beside it.
    */
-  async #stages(batch: Batch): Promise<() => Promise<void>> {
+  async #stages(batch: Batch): Promise<readonly Dispatched[]> {
     const { jobs, due, endings } = await this.#admit(batch); //     bytes → a job that may ask for money, or a later attempt
     const { fresh, again } = await this.#lookUp(batch, jobs, endings); // came before? then the first answer holds
     const resumed = await this.#resume(batch, due); //              a later attempt: its row and its input
     const reserved = await this.#reserve(batch, [...fresh, ...resumed]); // one slot each (Redis)
     const locked = await this.#lock(batch, reserved); //            COMMIT: credit locks, or places under them (PostgreSQL)
-    const sent = await this.#dispatch(batch, [...again, ...locked]); // to the node's queue, confirmed (RabbitMQ)
-    return () => this.#finish(batch, sent); //                      reply to those that left, trace, acknowledge
+    return this.#dispatch(batch, [...again, ...locked]); //         to the node's queue, confirmed (RabbitMQ)
   }
 
   async #run(arrivals: readonly Arrival[]): Promise<void> {
     const batch: Batch = { arrivals, exits: [], finished: [] };
     try {
-      const finish = await this.#stages(batch);
-      await this.#ends.take(finish().catch((error: unknown) => this.#handBack(batch.arrivals, error)));
+      const sent = await this.#stages(batch);
+      await this.#departures.take(sent, batch.exits, batch.finished); // reply to those that left; trace, acknowledge
     } catch (error) {
       this.#handBack(batch.arrivals, error);
     }
-  }
-
-  /** Answers jobs beyond a limit, and acknowledges them. */
-  async #turnAway(exits: readonly Exit[]): Promise<void> {
-    const batch: Batch = { arrivals: exits.map(({ arrival }) => arrival), exits: [...exits], finished: [] };
-    await this.#finish(batch, []).catch((error: unknown) => this.#handBack(batch.arrivals, error));
   }
 
   async #admit(batch: Batch): Promise<{
@@ -172,7 +165,7 @@ export class JobLine {
     if (turnedAway.length > 0) {
       const away = new Set(turnedAway.map(({ arrival }) => arrival));
       batch.arrivals = batch.arrivals.filter((arrival) => !away.has(arrival));
-      this.#door.offer(turnedAway);
+      this.#departures.turnAway(turnedAway);
     }
     batch.exits.push(...admitted.off.filter(({ outcome }) => outcome.kind !== 'limited'));
     if (admitted.unsure.length > 0) void this.#refreshFor(admitted.unsure, admitted.unopened);
@@ -255,18 +248,6 @@ export class JobLine {
     return sent.on;
   }
 
-  async #finish(batch: Batch, sent: readonly Dispatched[]): Promise<void> {
-    const answeredAgain = await leaveFinished(batch.finished, this.#deps.traceStore);
-    const settled = await buryDead([...batch.exits, ...answeredAgain], this.#deps);
-    await replyToExits(settled, this.#deps);
-    await traceBatch(sent, settled, batch.finished, this.#deps);
-    countExits(settled, this.#deps.metrics);
-    for (const { locked } of sent) {
-      this.#answer(locked.admitted.arrival, 'acknowledge');
-    }
-    for (const exit of settled) this.#part(exit);
-  }
-
   /** Answers the broker for one that left, and frees its id. */
   #part(exit: Exit): void {
     const { arrival, outcome } = exit;
@@ -334,7 +315,7 @@ export class JobLine {
     this.#after(RESEND_MS, () => {
       const batch: Batch = { arrivals: [arrival], exits: [], finished: [] };
       this.#dispatch(batch, [one])
-        .then((sent) => this.#finish(batch, sent))
+        .then((sent) => this.#departures.take(sent, batch.exits, batch.finished))
         .catch((error: unknown) => this.#handBack([arrival], error));
     });
   }

@@ -19,7 +19,8 @@ import { anyLive, type StageRunner } from './stage-runner.ts';
 import { type Documents, writeDocuments } from './trace.ts';
 import type { AddressedReply, Arrival, Dispatched, Exit, Outcome } from './types.ts';
 
-interface LeaveDeps {
+/** What an end needs. */
+export interface LeaveDeps {
   readonly publisher: Publisher;
   readonly replier: Replier;
   readonly traces: TraceSink;

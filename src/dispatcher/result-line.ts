@@ -8,10 +8,11 @@ import type { Settlements } from '../ledger/types.ts';
 import type { NodeHealth } from '../network/health.ts';
 import type { Directory, StrikeKind } from '../network/types.ts';
 import type { Log, Metrics, Service, Stage } from '../ops/types.ts';
-import type { EventDocument, TraceSink } from '../traces/types.ts';
+import type { AttemptDocument, EventDocument, TraceSink } from '../traces/types.ts';
 import type { SlotLeases } from '../workers/types.ts';
 import { BatchEnds } from './batch-ends.ts';
 import { Batcher } from './batcher.ts';
+import { Coalescer } from './coalescer.ts';
 import { deadLetter } from './dead-letter.ts';
 import { distinctParts } from './distinct.ts';
 import type { FailureOwner } from './failure-owner.ts';
@@ -81,6 +82,17 @@ interface Batch {
   readonly retried: RetriedResult[];
 }
 
+/** A result that needs nothing more but to be written down and acknowledged. */
+interface EndedResult {
+  readonly delivery: Delivery;
+  readonly attempt: AttemptDocument | null;
+  readonly events: readonly EventDocument[];
+}
+
+function refusedEnd(one: RefusedResult, nowMs: number): EndedResult {
+  return { delivery: one.delivery, attempt: null, events: [refusedResultEvent(one, nowMs)] };
+}
+
 /**
  * The way back: from a worker's result to a settled job. `#stages` is the whole story, read it first.
  *
@@ -94,11 +106,19 @@ export class ResultLine implements Service {
   readonly #waiting: Delivery[] = [];
   readonly #consumer: QueueConsumer;
   readonly #ends: BatchEnds;
+  readonly #ended: Coalescer<EndedResult>;
   #isOpen = true;
 
   constructor(deps: ResultLineDeps) {
     this.#deps = deps;
     this.#ends = new BatchEnds(deps.bounds.batchEndsMax);
+    const { bounds } = deps;
+    this.#ended = new Coalescer(
+      deps.clock,
+      bounds,
+      ({ delivery }) => ({ delivery, consumer: bounds }),
+      (ended) => this.#close(ended),
+    );
     this.#batcher = new Batcher(
       deps.clock,
       deps.bounds,
@@ -136,6 +156,7 @@ export class ResultLine implements Service {
     for (const delivery of this.#waiting.splice(0)) this.#answer(delivery, 'requeue');
     await this.#batcher.close();
     await this.#ends.close();
+    await this.#ended.close();
   }
 
   async #stages(batch: Batch): Promise<() => Promise<void>> {
@@ -149,8 +170,8 @@ export class ResultLine implements Service {
   async #finish(batch: Batch, settled: readonly SettledResult[]): Promise<void> {
     await this.#reply(batch, settled); //                to the client (RabbitMQ)
     await this.#alarm(batch); //                         for those that get another attempt
-    await this.#trace(batch, settled); //                the answer and every anomaly, durable (MongoDB)
-    for (const delivery of batch.deliveries) this.#answer(delivery, 'acknowledge');
+    this.#ended.offer(this.#endedOf(batch, settled)); // trace, acknowledge: `#close`
+    await this.#ended.room();
   }
 
   async #run(deliveries: readonly Delivery[]): Promise<void> {
@@ -269,26 +290,48 @@ export class ResultLine implements Service {
     await this.#call(batch, 'reply', replies.length, this.#deps.replier.sending(replies));
   }
 
-  async #trace(batch: Batch, settled: readonly SettledResult[]): Promise<void> {
-    const { traces, clock, log } = this.#deps;
+  /** What is to be written of each: the answer, and every anomaly. Each result of the batch is exactly one of the four. */
+  #endedOf({ refused, idle, retried }: Batch, settled: readonly SettledResult[]): EndedResult[] {
+    const { clock, directory } = this.#deps;
     const nowMs = clock.nowMs();
-    const events: EventDocument[] = [
-      ...batch.refused.map((one) => refusedResultEvent(one, nowMs)),
-      ...batch.idle.map((one) => idleEvent(one, nowMs)),
-      ...settled.flatMap((one) =>
-        faultsOf(one, this.#deps.directory).map((code) =>
+    return [
+      ...refused.map((one) => refusedEnd(one, nowMs)),
+      ...idle.map((one) => ({
+        delivery: one.verified.delivery,
+        attempt: null,
+        events: [idleEvent(one, nowMs)],
+      })),
+      ...settled.map((one) => ({
+        delivery: one.verified.delivery,
+        attempt: attemptDocument(one),
+        events: faultsOf(one, directory).map((code) =>
           anomalyEvent(one.verified, code, one.job.namespace, nowMs),
         ),
-      ),
+      })),
+      ...retried.map((one) => ({
+        delivery: one.verified.delivery,
+        attempt: retriedDocument(one, nowMs),
+        events: [],
+      })),
     ];
-    const attempts = [
-      ...settled.map(attemptDocument),
-      ...batch.retried.map((one) => retriedDocument(one, nowMs)),
-    ];
+  }
+
+  /** The last of a result: its trace, durable (MongoDB), then its acknowledgement. Does not reject. */
+  async #close(ended: readonly EndedResult[]): Promise<void> {
+    const { stages, traces, log } = this.#deps;
+    const deliveries = ended.map(({ delivery }) => delivery);
+    const attempts = ended.flatMap(({ attempt }) => attempt ?? []);
+    const events = ended.flatMap((one) => one.events);
     const documents = { ...NO_DOCUMENTS, attempts, events };
-    await this.#call(batch, 'trace_attempt', attempts.length + events.length, () =>
-      writeDocuments(documents, traces, log),
-    );
+    const isWanted = () => anyLive(ended);
+    try {
+      await stages.run('trace_attempt', attempts.length + events.length, isWanted, () =>
+        writeDocuments(documents, traces, log),
+      );
+      for (const delivery of deliveries) this.#answer(delivery, 'acknowledge');
+    } catch (error) {
+      this.#handBack(deliveries, error);
+    }
   }
 
   async #alarm({ retried }: Batch): Promise<void> {
@@ -314,13 +357,8 @@ export class ResultLine implements Service {
     const why = refusal('TG_MESSAGE_POISON', 'body');
     const outcome = await this.#deps.publisher.publish(deadLetter(delivery, why));
     if (outcome !== 'confirmed') return this.#answer(delivery, 'requeue');
-    const refused = [{ delivery, refusal: why, job: jobNamedBy(delivery) }];
+    const refused = { delivery, refusal: why, job: jobNamedBy(delivery) };
     this.#deps.metrics.resultRefused(why.code);
-    try {
-      await this.#trace({ deliveries: [delivery], refused, idle: [], retried: [] }, []);
-      this.#answer(delivery, 'acknowledge');
-    } catch (error) {
-      this.#handBack([delivery], error);
-    }
+    this.#ended.offer([refusedEnd(refused, this.#deps.clock.nowMs())]);
   }
 }

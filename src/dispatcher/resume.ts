@@ -15,14 +15,16 @@ interface ResumeDeps {
   readonly log: Log;
 }
 
-/** An input that is not in MongoDB yet is looked for again after this, in milliseconds. */
-const ASK_AGAIN_MS = 1_000;
+/** An input that is not in MongoDB yet is looked for again after this, in milliseconds, and each time after twice as long. */
+const ASK_AGAIN_MS_MIN = 50;
+const ASK_AGAIN_MS_MAX = 1_000;
 /** Then the message is let go: the sweep sets a new alarm for as long as the job has time. */
-const ASKS_MAX = 10;
+const ASKS_MAX = 14;
 
 /**
  * Reads what a later attempt needs: its terms from the row, its input from the trace. One whose job has ended or moved on needs
- * nothing. One whose input is not in MongoDB (it may still be in the spool queue) waits, and uses no try for it.
+ * nothing. One whose input is not in MongoDB waits, and uses no try for it: traces are gathered for a moment, and they may be in
+ * the spool queue.
  * Source: design [23], [24].
  */
 export async function resume(due: readonly DueRetry[], deps: ResumeDeps): Promise<Split<Resumed>> {
@@ -92,5 +94,6 @@ async function readBodies(jobIds: readonly string[], { traceStore, log }: Resume
 
 function askAgain(arrival: Arrival): Exit {
   if (arrival.asked >= ASKS_MAX) return { arrival, outcome: { kind: 'done' } };
-  return { arrival, outcome: { kind: 'later', delayMs: ASK_AGAIN_MS } };
+  const delayMs = Math.min(ASK_AGAIN_MS_MIN * 2 ** arrival.asked, ASK_AGAIN_MS_MAX);
+  return { arrival, outcome: { kind: 'later', delayMs } };
 }

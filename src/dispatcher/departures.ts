@@ -1,0 +1,105 @@
+import type { Config } from '../config-schema.ts';
+import type { TraceStore } from '../traces/types.ts';
+import { BatchEnds } from './batch-ends.ts';
+import { Coalescer } from './coalescer.ts';
+import { type FinishedJob, leaveFinished } from './finished.ts';
+import { buryDead, countExits, type LeaveDeps, replyToExits, traceBatch } from './leave.ts';
+import type { Arrival, Dispatched, Exit } from './types.ts';
+
+interface DeparturesDeps extends LeaveDeps {
+  readonly bounds: Pick<Config['line'], 'batchJobsMax' | 'batchEndsMax' | 'gatherMs'>;
+  readonly traceStore: TraceStore;
+}
+
+/** What the line does at the end of a job. */
+interface Farewells {
+  /** Acknowledges a dispatched job. */
+  readonly acknowledge: (arrival: Arrival) => void;
+  /** Parts from one that left. */
+  readonly part: (exit: Exit) => void;
+  /** Gives back what could not be ended; throws what is no server's fault. */
+  readonly handBack: (arrivals: readonly Arrival[], error: unknown) => void;
+}
+
+/**
+ * How jobs leave the line, beside its batches: told, traced and only then answered to the broker. Those that left without a
+ * dispatch may be waited for, or want to be back in their room, so their ends begin at once; dispatched jobs and the refusals of
+ * a flood are gathered. Either way a slow MongoDB slows the intake down instead of piling ends up. Source: docs/decisions/0006
+ * and 0014.
+ */
+export class Departures {
+  readonly #deps: DeparturesDeps;
+  readonly #farewells: Farewells;
+  readonly #ends: BatchEnds;
+  readonly #turnedAway: Coalescer<Exit>;
+  readonly #dispatched: Coalescer<Dispatched>;
+
+  constructor(deps: DeparturesDeps, farewells: Farewells) {
+    const { clock, bounds } = deps;
+    this.#deps = deps;
+    this.#farewells = farewells;
+    this.#ends = new BatchEnds(bounds.batchEndsMax);
+    this.#turnedAway = new Coalescer<Exit>(clock, bounds, owedFor, (exits) => this.#leave(exits, []));
+    this.#dispatched = new Coalescer(
+      clock,
+      bounds,
+      ({ locked }) => owedFor(locked.admitted),
+      (sent) => this.#depart(sent),
+    );
+  }
+
+  /** Takes jobs beyond a limit; a flood of them holds up no batch. */
+  turnAway(exits: readonly Exit[]): void {
+    this.#turnedAway.offer(exits);
+  }
+
+  /** Takes a batch that is through its stages. Resolves when there is room for another. */
+  async take(
+    sent: readonly Dispatched[],
+    exits: readonly Exit[],
+    finished: readonly FinishedJob[],
+  ): Promise<void> {
+    this.#dispatched.offer(sent);
+    if (exits.length > 0 || finished.length > 0) await this.#ends.take(this.#leave(exits, finished));
+    await this.#dispatched.room();
+  }
+
+  /** Resolves when all that was taken has left. */
+  async close(): Promise<void> {
+    await this.#turnedAway.close();
+    await this.#dispatched.close();
+    await this.#ends.close();
+  }
+
+  async #leave(exits: readonly Exit[], finished: readonly FinishedJob[]): Promise<void> {
+    try {
+      const answeredAgain = await leaveFinished(finished, this.#deps.traceStore);
+      const settled = await buryDead([...exits, ...answeredAgain], this.#deps);
+      await replyToExits(settled, this.#deps);
+      await traceBatch([], settled, finished, this.#deps);
+      countExits(settled, this.#deps.metrics);
+      for (const exit of settled) this.#farewells.part(exit);
+    } catch (error) {
+      const left = [...exits, ...finished.map(({ known }) => known)];
+      this.#farewells.handBack(
+        left.map(({ arrival }) => arrival),
+        error,
+      );
+    }
+  }
+
+  async #depart(sent: readonly Dispatched[]): Promise<void> {
+    const arrivals = sent.map(({ locked }) => locked.admitted.arrival);
+    try {
+      await traceBatch(sent, [], [], this.#deps);
+      for (const arrival of arrivals) this.#farewells.acknowledge(arrival);
+    } catch (error) {
+      this.#farewells.handBack(arrivals, error);
+    }
+  }
+}
+
+/** By what an end is gathered. */
+function owedFor({ arrival: { delivery, room } }: { readonly arrival: Arrival }) {
+  return { delivery, consumer: room };
+}
