@@ -88,7 +88,7 @@ export const ConfigSchema = section({
       4,
       1,
       64,
-      'Batches of each direction that are past their commit and dispatch and only reply, or trace and acknowledge.',
+      'Batches of each direction that are past their commit and dispatch and only reply; and as many that trace and acknowledge.',
     ),
     gatherMs: int(
       25,
@@ -298,7 +298,7 @@ export const ConfigSchema = section({
       8,
       1,
       256,
-      'MongoDB connections: two batches each way, events, the drain and look-ups at once.',
+      'MongoDB connections: batches of traces each way, events, the drain and look-ups at once. What finds none waits.',
     ),
     spoolMessageBytesMax: int(
       524_288,

@@ -193,6 +193,7 @@ const NO_ROOM: WaitingRoom = {
   },
   placed: () => undefined,
   heldBy: () => 0,
+  isAwaited: () => false,
   left: () => undefined,
 };
 

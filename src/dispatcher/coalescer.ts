@@ -1,11 +1,10 @@
-import type { Delivery } from '../broker/types.ts';
 import type { CancelTimer, Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 
-/** What waits, as far as it matters for how long it may: the delivery that is to be answered, and its consumer. */
+/** What waits, as far as it matters for how long it may: whose delivery is to be answered, and whether others wait for that. */
 interface Owed {
-  readonly delivery: Pick<Delivery, 'redelivered'>;
   readonly consumer: Consumer;
+  readonly isAwaited: boolean;
 }
 
 /** `prefetch`: deliveries of the consumer that may be unanswered at a time. */
@@ -21,12 +20,12 @@ const PREFETCH_PARTS = 4;
  * them would be a durable write of its own in MongoDB, a line in a quorum queue's log and a dozen processes woken, and those that
  * still want a slot or a lock would wait for the cores; together they cost little more than one.
  *
- * What comes after a quiet time goes at once. The rest goes `gatherMs` after the last, or earlier, as soon as there is a batch of
- * it, a consumer has a quarter of its prefetch here, or one is a redelivery: others may wait for what is suspected to be poison.
- * At most `batchEndsMax` run at a time. Prior art: group commit (Gray, Reuter 1993), `linger.ms` of Kafka's producer.
+ * What comes after a quiet time goes at the end of the turn. The rest goes `gatherMs` after the last, or earlier, as soon as there is
+ * a batch of it, a consumer has a quarter of its prefetch here, or others wait for the end of one: after a start, redelivered
+ * messages are let through one at a time. At most `batchEndsMax` run at a time. Prior art: group commit (Gray, Reuter 1993), `linger.ms` of Kafka's producer.
  */
 export class Coalescer<T> {
-  readonly #clock: Pick<Clock, 'after' | 'monotonicMs'>;
+  readonly #clock: Pick<Clock, 'after' | 'monotonicMs' | 'soon'>;
   readonly #bounds: Pick<Config['line'], 'batchJobsMax' | 'batchEndsMax' | 'gatherMs'>;
   readonly #owedOf: (item: T) => Owed;
   readonly #run: (items: readonly T[]) => Promise<void>;
@@ -35,13 +34,15 @@ export class Coalescer<T> {
   readonly #running = new Set<Promise<void>>();
   /** True when what waits need wait no longer. */
   #isDue = false;
+  /** True from an offer to the end of its turn. */
+  #isLooking = false;
   #isOpen = true;
   #begunMs = Number.NEGATIVE_INFINITY;
   #cancelTimer: CancelTimer | null = null;
 
   /** `run` must not reject: it answers for every item it was given. */
   constructor(
-    clock: Pick<Clock, 'after' | 'monotonicMs'>,
+    clock: Pick<Clock, 'after' | 'monotonicMs' | 'soon'>,
     bounds: Pick<Config['line'], 'batchJobsMax' | 'batchEndsMax' | 'gatherMs'>,
     owedOf: (item: T) => Owed,
     run: (items: readonly T[]) => Promise<void>,
@@ -52,32 +53,41 @@ export class Coalescer<T> {
     this.#run = run;
   }
 
-  /** Takes over `items`. */
+  /** Takes over `items`; begins nothing in this turn. */
   offer(items: readonly T[]): void {
     for (const item of items) {
-      const { delivery, consumer } = this.#owedOf(item);
+      const { consumer, isAwaited } = this.#owedOf(item);
       const count = (this.#waitingOf.get(consumer) ?? 0) + 1;
       this.#waiting.push(item);
       this.#waitingOf.set(consumer, count);
-      if (delivery.redelivered || count * PREFETCH_PARTS >= consumer.prefetch) this.#isDue = true;
+      if (isAwaited || count * PREFETCH_PARTS >= consumer.prefetch) this.#isDue = true;
     }
     if (this.#waiting.length >= this.#bounds.batchJobsMax) this.#isDue = true;
-    this.#look();
+    // What the caller does next is waited for; this is not.
+    if (this.#isLooking) return;
+    this.#isLooking = true;
+    this.#clock.soon(() => this.#look());
   }
 
   /** Resolves when less than a batch waits: a slow store slows the intake down instead of piling ends up. */
   async room(): Promise<void> {
-    while (this.#waiting.length >= this.#bounds.batchJobsMax) await Promise.race(this.#running);
+    while (this.#waiting.length >= this.#bounds.batchJobsMax)
+      await (this.#isLooking ? this.#turn() : Promise.race(this.#running));
   }
 
-  /** Lets everything go, and resolves when it has ended. What is offered later goes at once. */
+  /** Lets everything go, and resolves when it has ended. */
   async close(): Promise<void> {
     this.#isOpen = false;
     this.#look();
     while (this.#running.size > 0) await Promise.all(this.#running);
   }
 
+  #turn(): Promise<void> {
+    return new Promise((resolve) => this.#clock.soon(resolve));
+  }
+
   #look(): void {
+    this.#isLooking = false;
     while (this.#waiting.length > 0 && this.#running.size < this.#bounds.batchEndsMax) {
       const sinceMs = this.#clock.monotonicMs() - this.#begunMs;
       const waitMs = this.#isDue || !this.#isOpen ? 0 : this.#bounds.gatherMs - sinceMs;

@@ -24,8 +24,7 @@ interface Farewells {
 /**
  * How jobs leave the line, beside its batches: told, traced and only then answered to the broker. Those that left without a
  * dispatch may be waited for, or want to be back in their room, so their ends begin at once; dispatched jobs and the refusals of
- * a flood are gathered. Either way a slow MongoDB slows the intake down instead of piling ends up. Source: docs/decisions/0006
- * and 0014.
+ * a flood are gathered. A slow MongoDB slows the intake down instead of piling ends up. Source: docs/decisions/0006 and 0014.
  */
 export class Departures {
   readonly #deps: DeparturesDeps;
@@ -39,8 +38,11 @@ export class Departures {
     this.#deps = deps;
     this.#farewells = farewells;
     this.#ends = new BatchEnds(bounds.batchEndsMax);
-    this.#turnedAway = new Coalescer<Exit>(clock, bounds, owedFor, (exits) => this.#leave(exits, []));
-    this.#dispatched = new Coalescer(
+    // One batch at a time: the others' dispatches take the same way to the broker as the refusals of a flood.
+    this.#turnedAway = new Coalescer<Exit>(clock, { ...bounds, batchEndsMax: 1 }, owedFor, (exits) =>
+      this.#leave(exits, []),
+    );
+    this.#dispatched = new Coalescer<Dispatched>(
       clock,
       bounds,
       ({ locked }) => owedFor(locked.admitted),
@@ -48,7 +50,7 @@ export class Departures {
     );
   }
 
-  /** Takes jobs beyond a limit; a flood of them holds up no batch. */
+  /** Takes jobs beyond a limit; a flood of them holds up no batch, and the prefetch bounds how many wait. */
   turnAway(exits: readonly Exit[]): void {
     this.#turnedAway.offer(exits);
   }
@@ -66,9 +68,7 @@ export class Departures {
 
   /** Resolves when all that was taken has left. */
   async close(): Promise<void> {
-    await this.#turnedAway.close();
-    await this.#dispatched.close();
-    await this.#ends.close();
+    await Promise.all([this.#turnedAway.close(), this.#dispatched.close(), this.#ends.close()]);
   }
 
   async #leave(exits: readonly Exit[], finished: readonly FinishedJob[]): Promise<void> {
@@ -80,11 +80,8 @@ export class Departures {
       countExits(settled, this.#deps.metrics);
       for (const exit of settled) this.#farewells.part(exit);
     } catch (error) {
-      const left = [...exits, ...finished.map(({ known }) => known)];
-      this.#farewells.handBack(
-        left.map(({ arrival }) => arrival),
-        error,
-      );
+      const arrivals = [...exits, ...finished.map(({ known }) => known)].map(({ arrival }) => arrival);
+      this.#farewells.handBack(arrivals, error);
     }
   }
 
@@ -101,5 +98,5 @@ export class Departures {
 
 /** By what an end is gathered. */
 function owedFor({ arrival: { delivery, room } }: { readonly arrival: Arrival }) {
-  return { delivery, consumer: room };
+  return { consumer: room, isAwaited: room.isAwaited(delivery) };
 }

@@ -2,13 +2,15 @@ import { refusal, StoreError } from '../errors.ts';
 import type { ExistingJob } from '../ledger/types.ts';
 import type { Trace, TraceStore } from '../traces/types.ts';
 import { firstAttempt } from './admit.ts';
+import { askAgainDelayMs } from './ask-again.ts';
 import { failureReply, successReply } from './replies.ts';
 import type { Exit, Known, Locked } from './types.ts';
 
-/** A finished twin whose trace is not there yet is asked again after this, in milliseconds. Source: design §5. */
-const ASK_AGAIN_MS = 1_000;
-/** Then it is acknowledged, for the result's own reply is under way; with MongoDB away the broker keeps it. */
-const ASKS_MAX = 20;
+/**
+ * A finished twin whose trace is not there yet is asked about so often, for 20 s in all. Then it is acknowledged, for the result's
+ * own reply is under way; with MongoDB away the broker keeps it. Source: design §5.
+ */
+const ASKS_MAX = 24;
 
 /**
  * What a row that exists already means for a delivery of the same job.
@@ -87,5 +89,5 @@ async function leaveOne({ known, existing }: FinishedJob, store: TraceStore): Pr
 
 function askAgainOr(lastly: 'done' | 'requeued', { arrival }: Known): Exit {
   if (arrival.asked >= ASKS_MAX) return { arrival, outcome: { kind: lastly } };
-  return { arrival, outcome: { kind: 'later', delayMs: ASK_AGAIN_MS } };
+  return { arrival, outcome: { kind: 'later', delayMs: askAgainDelayMs(arrival.asked) } };
 }

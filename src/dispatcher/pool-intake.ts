@@ -122,6 +122,10 @@ export class PoolIntake implements WaitingRoom {
     return this.#waitedBy.get(account) ?? 0;
   }
 
+  isAwaited(delivery: Delivery): boolean {
+    return this.#deps.suspects.isWatched(delivery);
+  }
+
   placed(count: number): void {
     this.#heldSinceMs = null;
     this.#offerHeld(count);

@@ -111,13 +111,13 @@ export class ResultLine implements Service {
 
   constructor(deps: ResultLineDeps) {
     this.#deps = deps;
-    this.#ends = new BatchEnds(deps.bounds.batchEndsMax);
     const { bounds } = deps;
+    this.#ends = new BatchEnds(bounds.batchEndsMax);
     this.#ended = new Coalescer(
       deps.clock,
       bounds,
-      ({ delivery }) => ({ delivery, consumer: bounds }),
-      (ended) => this.#close(ended),
+      ({ delivery }) => ({ consumer: bounds, isAwaited: deps.suspects.isWatched(delivery) }),
+      (ended) => this.#writeDown(ended),
     );
     this.#batcher = new Batcher(
       deps.clock,
@@ -170,7 +170,7 @@ export class ResultLine implements Service {
   async #finish(batch: Batch, settled: readonly SettledResult[]): Promise<void> {
     await this.#reply(batch, settled); //                to the client (RabbitMQ)
     await this.#alarm(batch); //                         for those that get another attempt
-    this.#ended.offer(this.#endedOf(batch, settled)); // trace, acknowledge: `#close`
+    this.#ended.offer(this.#endedOf(batch, settled)); // trace, acknowledge: `#writeDown`
     await this.#ended.room();
   }
 
@@ -317,7 +317,7 @@ export class ResultLine implements Service {
   }
 
   /** The last of a result: its trace, durable (MongoDB), then its acknowledgement. Does not reject. */
-  async #close(ended: readonly EndedResult[]): Promise<void> {
+  async #writeDown(ended: readonly EndedResult[]): Promise<void> {
     const { stages, traces, log } = this.#deps;
     const deliveries = ended.map(({ delivery }) => delivery);
     const attempts = ended.flatMap(({ attempt }) => attempt ?? []);

@@ -6,6 +6,7 @@ import type { TraceStore } from '../traces/types.ts';
 import type { DueRetry } from './admission.ts';
 import { parseBody } from './admit.ts';
 import { answered } from './answered.ts';
+import { askAgainDelayMs } from './ask-again.ts';
 import type { Arrival, Exit, Resumed, Split } from './types.ts';
 
 interface ResumeDeps {
@@ -15,16 +16,13 @@ interface ResumeDeps {
   readonly log: Log;
 }
 
-/** An input that is not in MongoDB yet is looked for again after this, in milliseconds, and each time after twice as long. */
-const ASK_AGAIN_MS_MIN = 50;
-const ASK_AGAIN_MS_MAX = 1_000;
-/** Then the message is let go: the sweep sets a new alarm for as long as the job has time. */
+/** After so many looks, 10 s in all, the message is let go: the sweep sets a new alarm for as long as the job has time. */
 const ASKS_MAX = 14;
 
 /**
  * Reads what a later attempt needs: its terms from the row, its input from the trace. One whose job has ended or moved on needs
- * nothing. One whose input is not in MongoDB waits, and uses no try for it: traces are gathered for a moment, and they may be in
- * the spool queue.
+ * nothing. One whose input is not in MongoDB waits, and uses no try for it: it may still be in the spool queue, or with another
+ * coordinator that gathers it.
  * Source: design [23], [24].
  */
 export async function resume(due: readonly DueRetry[], deps: ResumeDeps): Promise<Split<Resumed>> {
@@ -94,6 +92,5 @@ async function readBodies(jobIds: readonly string[], { traceStore, log }: Resume
 
 function askAgain(arrival: Arrival): Exit {
   if (arrival.asked >= ASKS_MAX) return { arrival, outcome: { kind: 'done' } };
-  const delayMs = Math.min(ASK_AGAIN_MS_MIN * 2 ** arrival.asked, ASK_AGAIN_MS_MAX);
-  return { arrival, outcome: { kind: 'later', delayMs } };
+  return { arrival, outcome: { kind: 'later', delayMs: askAgainDelayMs(arrival.asked) } };
 }

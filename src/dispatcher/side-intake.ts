@@ -87,6 +87,10 @@ export class SideIntake implements Service, WaitingRoom {
     this.#timers.add(cancel);
   }
 
+  isAwaited(delivery: Delivery): boolean {
+    return this.#suspects.isWatched(delivery);
+  }
+
   placed(): void {}
 
   heldBy(): number {

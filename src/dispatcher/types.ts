@@ -23,6 +23,8 @@ export interface WaitingRoom {
   placed(count: number): void;
   /** Jobs of an account that are in our hands here and have had to wait for a slot. */
   heldBy(account: string): number;
+  /** True while other deliveries wait for the end of this one. */
+  isAwaited(delivery: Delivery): boolean;
   /** The broker was answered: the arrival's bytes are no longer ours. */
   left(arrival: Arrival): void;
 }
@@ -51,7 +53,7 @@ export interface Arrival {
   hasWaited?: true;
   /** Set once its pool was asked for: one that is not open now will not be. Written by admission only. */
   hasAskedForPool?: true;
-  /** How often a duplicate waited for the trace of its finished twin. Written by the line only. */
+  /** How often it waited for a trace: of its finished twin, or of its own input. Written by the line only. */
   asked: number;
 }
 

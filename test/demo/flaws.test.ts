@@ -103,6 +103,7 @@ function verdictOn(flaw: Flaw | null): { code: string | null; field: string | nu
       prefetch: 16,
       hold: () => undefined,
       heldBy: () => 0,
+      isAwaited: () => false,
       placed: () => undefined,
       left: () => undefined,
     },

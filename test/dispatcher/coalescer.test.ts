@@ -5,16 +5,16 @@ import { until } from '../support/until.ts';
 /** Of a consumer that may have 16 deliveries unanswered. */
 interface Item {
   readonly consumer: { readonly prefetch: number };
-  readonly delivery: { readonly redelivered: boolean };
+  readonly isAwaited: boolean;
 }
 
 const consumer = { prefetch: 16 };
 
 function items(count: number, change: Partial<Item> = {}): Item[] {
-  return Array.from({ length: count }, () => ({ consumer, delivery: { redelivered: false }, ...change }));
+  return Array.from({ length: count }, () => ({ consumer, isAwaited: false, ...change }));
 }
 
-/** Resolves when all that is due this turn has been called. */
+/** Resolves when all promises that are due have been heard. */
 function turn(): Promise<string> {
   return new Promise((resolve) => setImmediate(resolve, 'a turn'));
 }
@@ -23,10 +23,12 @@ function turn(): Promise<string> {
 function setUp(bounds = { batchJobsMax: 100, batchEndsMax: 2, gatherMs: 25 }) {
   let nowMs = 0;
   const timers = new Map<object, { readonly atMs: number; readonly call: () => void }>();
+  const turns: (() => void)[] = [];
   const batches: (readonly Item[])[] = [];
   const ends: (() => void)[] = [];
   const clock = {
     monotonicMs: () => nowMs,
+    soon: (call: () => void) => void turns.push(call),
     after: (ms: number, call: () => void) => {
       const timer = {};
       timers.set(timer, { atMs: nowMs + ms, call });
@@ -46,26 +48,34 @@ function setUp(bounds = { batchJobsMax: 100, batchEndsMax: 2, gatherMs: 25 }) {
     nowMs += ms;
     for (const [timer, { atMs, call }] of timers) if (atMs <= nowMs && timers.delete(timer)) call();
   };
-  const sizes = () => batches.map(({ length }) => length);
+  /** Of the batches so far, when this turn has ended. */
+  const sizes = (): number[] => {
+    for (const call of turns.splice(0)) call();
+    return turns.length > 0 ? sizes() : batches.map(({ length }) => length);
+  };
   return { coalescer, sizes, ends, pass, timers };
 }
 
-await t.test('what comes after a quiet time goes at once', (t) => {
-  const { coalescer, sizes, pass } = setUp();
+await t.test('what comes after a quiet time goes at the end of the turn', (t) => {
+  const { coalescer, sizes, pass, timers } = setUp();
   coalescer.offer(items(1));
-  t.same(sizes(), [1]);
+  coalescer.offer(items(1));
+  t.same(sizes(), [2]);
   pass(25);
-  coalescer.offer(items(2));
-  t.same(sizes(), [1, 2]);
+  coalescer.offer(items(3));
+  t.same(sizes(), [2, 3]);
+  t.equal(timers.size, 0);
   t.end();
 });
 
 await t.test('what follows goes together, `gatherMs` after the last, whether that has ended or not', (t) => {
   const { coalescer, sizes, pass, timers } = setUp();
   coalescer.offer(items(1));
+  t.same(sizes(), [1]);
   pass(5);
   coalescer.offer(items(1));
   coalescer.offer(items(2));
+  t.same(sizes(), [1]);
   t.equal(timers.size, 1, 'one timer for all');
   pass(19);
   t.same(sizes(), [1]);
@@ -78,6 +88,7 @@ await t.test('what follows goes together, `gatherMs` after the last, whether tha
 await t.test('a quarter of what a consumer may have unanswered does not wait', (t) => {
   const { coalescer, sizes, timers } = setUp();
   coalescer.offer(items(1));
+  t.same(sizes(), [1]);
   coalescer.offer(items(3));
   coalescer.offer(items(3, { consumer: { prefetch: 16 } }));
   t.same(sizes(), [1], 'three each of two consumers wait');
@@ -87,11 +98,12 @@ await t.test('a quarter of what a consumer may have unanswered does not wait', (
   t.end();
 });
 
-await t.test('a redelivery does not wait', (t) => {
+await t.test('what others wait for does not wait', (t) => {
   const { coalescer, sizes } = setUp();
   coalescer.offer(items(1));
+  t.same(sizes(), [1]);
   coalescer.offer(items(1));
-  coalescer.offer(items(1, { delivery: { redelivered: true } }));
+  coalescer.offer(items(1, { isAwaited: true }));
   t.same(sizes(), [1, 2]);
   t.end();
 });
@@ -110,9 +122,20 @@ await t.test('batches and their number are bounded; what is beyond waits, and ro
   t.same(sizes(), [100, 100, 100, 20]);
 });
 
+await t.test('without a time to gather only the end of the turn is waited for', (t) => {
+  const { coalescer, sizes, timers } = setUp({ batchJobsMax: 100, batchEndsMax: 2, gatherMs: 0 });
+  coalescer.offer(items(1));
+  t.same(sizes(), [1]);
+  coalescer.offer(items(1));
+  t.same(sizes(), [1, 1]);
+  t.equal(timers.size, 0);
+  t.end();
+});
+
 await t.test('close lets everything go, and waits for it', async (t) => {
   const { coalescer, sizes, ends } = setUp();
   coalescer.offer(items(1));
+  t.same(sizes(), [1]);
   coalescer.offer(items(2));
   const closed = coalescer.close().then(() => 'closed');
   t.same(sizes(), [1, 2]);

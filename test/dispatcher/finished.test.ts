@@ -75,16 +75,19 @@ await t.test('nothing is said where nobody listens, or the answer is still to co
 
 await t.test('a trace that is not there yet is asked for again, for a while', async (t) => {
   const again = known();
-  t.match(await outcome(again, row({})), { kind: 'later', delayMs: 1_000 });
+  for (const [asked, delayMs] of [50, 100, 200, 400, 800, 1_000, 1_000].entries()) {
+    again.arrival.asked = asked;
+    t.match(await outcome(again, row({})), { kind: 'later', delayMs });
+  }
   t.match(await outcome(known({ redelivered: true }), row({})), { kind: 'done' }, 'its own result replies');
-  again.arrival.asked = 20;
+  again.arrival.asked = 24;
   t.match(await outcome(again, row({})), { kind: 'done' });
 });
 
 await t.test('with MongoDB away it is asked for again, then the broker keeps it', async (t) => {
   const again = known({ redelivered: true });
   t.match(await outcome(again, row({}), away), { kind: 'later' });
-  again.arrival.asked = 20;
+  again.arrival.asked = 24;
   t.match(await outcome(again, row({}), away), { kind: 'requeued' });
   const broken: TraceStore = { ...away, findJob: () => Promise.reject(new TypeError('a mistake')) };
   await t.rejects(outcome(again, row({}), broken), { message: 'a mistake' });

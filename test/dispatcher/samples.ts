@@ -84,7 +84,14 @@ export function arrivalOf(
   change: Partial<Delivery> = {},
   source: Arrival['source'] = 'pool',
 ): Arrival {
-  const room = { prefetch: 16, hold: () => {}, heldBy: () => 0, placed: () => {}, left: () => {} };
+  const room = {
+    prefetch: 16,
+    hold: () => {},
+    heldBy: () => 0,
+    isAwaited: () => false,
+    placed: () => {},
+    left: () => {},
+  };
   return {
     delivery: new PaperDelivery(job, change),
     source,
