@@ -1,5 +1,6 @@
 import pLimit, { type LimitFunction } from 'p-limit';
 import type { Clock } from '../clock.ts';
+import { UnderWay } from './under-way.ts';
 
 /**
  * Batches that form by themselves: whatever waits when a batch may start is the batch, so an idle system sends one job at
@@ -17,7 +18,7 @@ export class Batcher<T> {
   readonly #limit: LimitFunction;
   #isScheduled = false;
   #isOpen = true;
-  readonly #running = new Set<Promise<void>>();
+  readonly #underWay = new UnderWay();
 
   constructor(
     clock: Pick<Clock, 'soon'>,
@@ -34,12 +35,12 @@ export class Batcher<T> {
   }
 
   get inFlight(): number {
-    return this.#running.size;
+    return this.#underWay.size;
   }
 
   /** Something waits. Cheap; call it for every arrival. */
   nudge(): void {
-    if (this.#isScheduled || !this.#isOpen || this.#running.size >= this.#inFlightMax) return;
+    if (this.#isScheduled || !this.#isOpen || this.#underWay.size >= this.#inFlightMax) return;
     this.#isScheduled = true;
     this.#clock.soon(() => {
       this.#isScheduled = false;
@@ -50,18 +51,17 @@ export class Batcher<T> {
   /** Starts no further batch and resolves when those under way have ended. */
   async close(): Promise<void> {
     this.#isOpen = false;
-    while (this.#running.size > 0) await Promise.all(this.#running);
+    await this.#underWay.ended();
   }
 
   #start(): void {
-    while (this.#isOpen && this.#running.size < this.#inFlightMax) {
+    while (this.#isOpen && this.#underWay.size < this.#inFlightMax) {
       const batch = this.#take(this.#batchMax);
       if (batch.length === 0) return;
-      const running = this.#limit(() => this.#run(batch)).finally(() => {
-        this.#running.delete(running);
-        this.nudge();
-      });
-      this.#running.add(running);
+      this.#underWay.add(
+        this.#limit(() => this.#run(batch)),
+        () => this.nudge(),
+      );
     }
   }
 }

@@ -1,5 +1,6 @@
 import type { CancelTimer, Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
+import { UnderWay } from './under-way.ts';
 
 /** What waits, as far as it matters for how long it may: whose delivery is to be answered, and whether others wait for that. */
 interface Owed {
@@ -22,7 +23,8 @@ const PREFETCH_PARTS = 4;
  *
  * What comes after a quiet time goes at the end of the turn. The rest goes `gatherMs` after the last, or earlier, as soon as there is
  * a batch of it, a consumer has a quarter of its prefetch here, or others wait for the end of one: after a start, redelivered
- * messages are let through one at a time. At most `batchEndsMax` run at a time. Prior art: group commit (Gray, Reuter 1993), `linger.ms` of Kafka's producer.
+ * messages are let through one at a time. At most `batchEndsMax` run at a time. Prior art: group commit (Gray, Reuter 1993),
+ * `linger.ms` of Kafka's producer.
  */
 export class Coalescer<T> {
   readonly #clock: Pick<Clock, 'after' | 'monotonicMs' | 'soon'>;
@@ -31,7 +33,7 @@ export class Coalescer<T> {
   readonly #run: (items: readonly T[]) => Promise<void>;
   readonly #waiting: T[] = [];
   readonly #waitingOf = new Map<Consumer, number>();
-  readonly #running = new Set<Promise<void>>();
+  readonly #underWay = new UnderWay();
   /** True when what waits need wait no longer. */
   #isDue = false;
   /** True from an offer to the end of its turn. */
@@ -55,6 +57,7 @@ export class Coalescer<T> {
 
   /** Takes over `items`; begins nothing in this turn. */
   offer(items: readonly T[]): void {
+    if (items.length === 0) return;
     for (const item of items) {
       const { consumer, isAwaited } = this.#owedOf(item);
       const count = (this.#waitingOf.get(consumer) ?? 0) + 1;
@@ -72,14 +75,14 @@ export class Coalescer<T> {
   /** Resolves when less than a batch waits: a slow store slows the intake down instead of piling ends up. */
   async room(): Promise<void> {
     while (this.#waiting.length >= this.#bounds.batchJobsMax)
-      await (this.#isLooking ? this.#turn() : Promise.race(this.#running));
+      await (this.#isLooking ? this.#turn() : this.#underWay.next());
   }
 
   /** Lets everything go, and resolves when it has ended. */
   async close(): Promise<void> {
     this.#isOpen = false;
     this.#look();
-    while (this.#running.size > 0) await Promise.all(this.#running);
+    await this.#underWay.ended();
   }
 
   #turn(): Promise<void> {
@@ -88,7 +91,7 @@ export class Coalescer<T> {
 
   #look(): void {
     this.#isLooking = false;
-    while (this.#waiting.length > 0 && this.#running.size < this.#bounds.batchEndsMax) {
+    while (this.#waiting.length > 0 && this.#underWay.size < this.#bounds.batchEndsMax) {
       const sinceMs = this.#clock.monotonicMs() - this.#begunMs;
       const waitMs = this.#isDue || !this.#isOpen ? 0 : this.#bounds.gatherMs - sinceMs;
       if (waitMs > 0) {
@@ -112,10 +115,6 @@ export class Coalescer<T> {
     this.#waitingOf.clear();
     this.#isDue = this.#waiting.length > 0;
     this.#begunMs = this.#clock.monotonicMs();
-    const running = this.#run(items).finally(() => {
-      this.#running.delete(running);
-      this.#look();
-    });
-    this.#running.add(running);
+    this.#underWay.add(this.#run(items), () => this.#look());
   }
 }

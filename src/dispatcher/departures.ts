@@ -1,10 +1,10 @@
 import type { Config } from '../config-schema.ts';
 import type { TraceStore } from '../traces/types.ts';
-import { BatchEnds } from './batch-ends.ts';
 import { Coalescer } from './coalescer.ts';
 import { type FinishedJob, leaveFinished } from './finished.ts';
-import { buryDead, countExits, type LeaveDeps, replyToExits, traceBatch } from './leave.ts';
+import { buryDead, countExits, type LeaveDeps, replyToExits, traceDispatched, traceLeft } from './leave.ts';
 import type { Arrival, Dispatched, Exit } from './types.ts';
+import { UnderWay } from './under-way.ts';
 
 interface DeparturesDeps extends LeaveDeps {
   readonly bounds: Pick<Config['line'], 'batchJobsMax' | 'batchEndsMax' | 'gatherMs'>;
@@ -29,7 +29,8 @@ interface Farewells {
 export class Departures {
   readonly #deps: DeparturesDeps;
   readonly #farewells: Farewells;
-  readonly #ends: BatchEnds;
+  /** Ends of batches that wait for RabbitMQ and MongoDB while the next batch already reserves and locks. */
+  readonly #ends = new UnderWay();
   readonly #turnedAway: Coalescer<Exit>;
   readonly #dispatched: Coalescer<Dispatched>;
 
@@ -37,7 +38,6 @@ export class Departures {
     const { clock, bounds } = deps;
     this.#deps = deps;
     this.#farewells = farewells;
-    this.#ends = new BatchEnds(bounds.batchEndsMax);
     // One batch at a time: the others' dispatches take the same way to the broker as the refusals of a flood.
     this.#turnedAway = new Coalescer<Exit>(clock, { ...bounds, batchEndsMax: 1 }, owedFor, (exits) =>
       this.#leave(exits, []),
@@ -62,13 +62,14 @@ export class Departures {
     finished: readonly FinishedJob[],
   ): Promise<void> {
     this.#dispatched.offer(sent);
-    if (exits.length > 0 || finished.length > 0) await this.#ends.take(this.#leave(exits, finished));
+    if (exits.length > 0 || finished.length > 0) this.#ends.add(this.#leave(exits, finished));
+    await this.#ends.below(this.#deps.bounds.batchEndsMax);
     await this.#dispatched.room();
   }
 
   /** Resolves when all that was taken has left. */
   async close(): Promise<void> {
-    await Promise.all([this.#turnedAway.close(), this.#dispatched.close(), this.#ends.close()]);
+    await Promise.all([this.#turnedAway.close(), this.#dispatched.close(), this.#ends.ended()]);
   }
 
   async #leave(exits: readonly Exit[], finished: readonly FinishedJob[]): Promise<void> {
@@ -76,7 +77,7 @@ export class Departures {
       const answeredAgain = await leaveFinished(finished, this.#deps.traceStore);
       const settled = await buryDead([...exits, ...answeredAgain], this.#deps);
       await replyToExits(settled, this.#deps);
-      await traceBatch([], settled, finished, this.#deps);
+      await traceLeft(settled, finished, this.#deps);
       countExits(settled, this.#deps.metrics);
       for (const exit of settled) this.#farewells.part(exit);
     } catch (error) {
@@ -88,7 +89,7 @@ export class Departures {
   async #depart(sent: readonly Dispatched[]): Promise<void> {
     const arrivals = sent.map(({ locked }) => locked.admitted.arrival);
     try {
-      await traceBatch(sent, [], [], this.#deps);
+      await traceDispatched(sent, this.#deps);
       for (const arrival of arrivals) this.#farewells.acknowledge(arrival);
     } catch (error) {
       this.#farewells.handBack(arrivals, error);

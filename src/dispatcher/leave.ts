@@ -16,7 +16,7 @@ import {
 import type { FinishedJob } from './finished.ts';
 import { addressed, type Replier, refusalReply } from './replies.ts';
 import { anyLive, type StageRunner } from './stage-runner.ts';
-import { type Documents, writeDocuments } from './trace.ts';
+import { type Documents, NO_DOCUMENTS, writeDocuments } from './trace.ts';
 import type { AddressedReply, Arrival, Dispatched, Exit, Outcome } from './types.ts';
 
 /** What an end needs. */
@@ -62,62 +62,72 @@ function replyOf({ arrival, outcome }: Exit): AddressedReply | null {
   }
 }
 
-/** Writes what happened, durably, before anything is acknowledged: requests, and refusals as events. */
-export async function traceBatch(
-  dispatched: readonly Dispatched[],
+/** Writes down what was dispatched, durably, before it is acknowledged. */
+export async function traceDispatched(sent: readonly Dispatched[], deps: LeaveDeps): Promise<void> {
+  const arrivals = sent.map(({ locked }) => locked.admitted.arrival);
+  await write({ ...NO_DOCUMENTS, ...routings(sent, deps.clock) }, arrivals, deps);
+}
+
+/** Writes down what left without a dispatch, durably, before it is acknowledged: requests, and refusals as events. */
+export async function traceLeft(
   exits: readonly Exit[],
   finished: readonly FinishedJob[],
   deps: LeaveDeps,
 ): Promise<void> {
-  const documents = collect(dispatched, exits, finished, deps.clock);
-  const count = documents.requests.length + documents.routes.length + documents.events.length;
-  if (count === 0) return;
-  const isWanted = () =>
-    [...dispatched.map((one) => one.locked.admitted), ...exits].some((one) => one.arrival.delivery.isLive);
-  await deps.stages.run('trace_request', count, isWanted, () =>
-    writeDocuments(documents, deps.traces, deps.log),
+  const nowMs = deps.clock.nowMs();
+  const receivedAtMs = receiptIn(deps.clock);
+  const givenUp = exits.flatMap(({ outcome }) =>
+    outcome.kind === 'given_up' ? [{ locked: outcome.locked, dispatchedAtMs: null, dispatchMs: null }] : [],
   );
-}
-
-function collect(
-  dispatched: readonly Dispatched[],
-  exits: readonly Exit[],
-  finished: readonly FinishedJob[],
-  clock: Clock,
-): Documents {
-  const nowMs = clock.nowMs();
-  // The wall-clock time of receipt, from the monotonic one.
-  const skewMs = nowMs - clock.monotonicMs();
-  const receivedAt = (arrival: Arrival) => arrival.delivery.receivedMs + skewMs;
-  const requests: RequestDocument[] = [];
-  const routes: RouteDocument[] = [];
+  const { requests, routes } = routings(givenUp, deps.clock);
   const events: EventDocument[] = [];
-  const addRouting = (one: Dispatched): void => {
-    const { admitted } = one.locked;
-    const atMs = receivedAt(admitted.arrival);
-    const routing = routingEntry(one, atMs);
-    if (admitted.resumed === null) requests.push(requestDocument(admitted, atMs, routing));
-    else routes.push(routeDocument(admitted, routing));
-  };
-  for (const one of dispatched) addRouting(one);
   for (const { arrival, outcome } of exits) {
     if (outcome.kind === 'refused' || outcome.kind === 'dead') {
       const known = outcome.kind === 'refused' ? outcome.known : null;
       events.push(refusalEvent(arrival, outcome.refusal, known, nowMs));
-      if (known) requests.push(requestDocument(known, receivedAt(arrival), null));
-    } else if (outcome.kind === 'limited') {
-      if (outcome.event !== null) events.push(limitEvent(arrival, outcome.refusal, outcome.event, nowMs));
-    } else if (outcome.kind === 'given_up') {
-      addRouting({ locked: outcome.locked, dispatchedAtMs: null, dispatchMs: null });
+      if (known) requests.push(requestDocument(known, receivedAtMs(arrival), null));
+    } else if (outcome.kind === 'limited' && outcome.event !== null) {
+      events.push(limitEvent(arrival, outcome.refusal, outcome.event, nowMs));
     }
   }
   // Whoever dispatched it may have died before its request was written; where it was, this is a duplicate and does nothing.
   for (const { known, existing } of finished) {
     if (existing.attempt === 0) continue;
-    const atMs = receivedAt(known.arrival);
+    const atMs = receivedAtMs(known.arrival);
     requests.push(requestDocument(known, atMs, earlierRouting(existing, atMs)));
   }
-  return { requests, routes, attempts: [], events };
+  const arrivals = exits.map(({ arrival }) => arrival);
+  await write({ requests, routes, attempts: [], events }, arrivals, deps);
+}
+
+/** Where attempts went: with the request of a first one, as a route of a later one. */
+function routings(sent: readonly Dispatched[], clock: Clock) {
+  const receivedAtMs = receiptIn(clock);
+  const requests: RequestDocument[] = [];
+  const routes: RouteDocument[] = [];
+  for (const one of sent) {
+    const { admitted } = one.locked;
+    const atMs = receivedAtMs(admitted.arrival);
+    const routing = routingEntry(one, atMs);
+    if (admitted.resumed === null) requests.push(requestDocument(admitted, atMs, routing));
+    else routes.push(routeDocument(admitted, routing));
+  }
+  return { requests, routes };
+}
+
+/** The wall-clock time of receipt, from the monotonic one. */
+function receiptIn(clock: Clock): (arrival: Arrival) => number {
+  const skewMs = clock.nowMs() - clock.monotonicMs();
+  return ({ delivery }) => delivery.receivedMs + skewMs;
+}
+
+async function write(documents: Documents, arrivals: readonly Arrival[], deps: LeaveDeps): Promise<void> {
+  const count = documents.requests.length + documents.routes.length + documents.events.length;
+  if (count === 0) return;
+  const isWanted = () => anyLive(arrivals);
+  await deps.stages.run('trace_request', count, isWanted, () =>
+    writeDocuments(documents, deps.traces, deps.log),
+  );
 }
 
 type DeadExit = Exit & { readonly outcome: Extract<Outcome, { kind: 'dead' }> };

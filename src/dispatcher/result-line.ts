@@ -10,7 +10,6 @@ import type { Directory, StrikeKind } from '../network/types.ts';
 import type { Log, Metrics, Service, Stage } from '../ops/types.ts';
 import type { AttemptDocument, EventDocument, TraceSink } from '../traces/types.ts';
 import type { SlotLeases } from '../workers/types.ts';
-import { BatchEnds } from './batch-ends.ts';
 import { Batcher } from './batcher.ts';
 import { Coalescer } from './coalescer.ts';
 import { deadLetter } from './dead-letter.ts';
@@ -32,6 +31,7 @@ import { giveUp, type IdleResult, type RetriedResult, type SettledResult, settle
 import { anyLive, type StageRunner } from './stage-runner.ts';
 import type { Suspects } from './suspects.ts';
 import { NO_DOCUMENTS, writeDocuments } from './trace.ts';
+import { UnderWay } from './under-way.ts';
 import { type RefusedResult, type VerifiedResult, verify } from './verify.ts';
 
 /** What the line is made of. */
@@ -105,14 +105,14 @@ export class ResultLine implements Service {
   readonly #batcher: Batcher<Delivery>;
   readonly #waiting: Delivery[] = [];
   readonly #consumer: QueueConsumer;
-  readonly #ends: BatchEnds;
+  /** Ends of batches, behind their commit and beside the next batch. */
+  readonly #ends = new UnderWay();
   readonly #ended: Coalescer<EndedResult>;
   #isOpen = true;
 
   constructor(deps: ResultLineDeps) {
     this.#deps = deps;
     const { bounds } = deps;
-    this.#ends = new BatchEnds(bounds.batchEndsMax);
     this.#ended = new Coalescer(
       deps.clock,
       bounds,
@@ -155,7 +155,7 @@ export class ResultLine implements Service {
     await this.#consumer.stop();
     for (const delivery of this.#waiting.splice(0)) this.#answer(delivery, 'requeue');
     await this.#batcher.close();
-    await this.#ends.close();
+    await this.#ends.ended();
     await this.#ended.close();
   }
 
@@ -177,7 +177,8 @@ export class ResultLine implements Service {
   async #run(deliveries: readonly Delivery[]): Promise<void> {
     try {
       const finish = await this.#stages({ deliveries, refused: [], idle: [], retried: [] });
-      await this.#ends.take(finish().catch((error: unknown) => this.#handBack(deliveries, error)));
+      this.#ends.add(finish().catch((error: unknown) => this.#handBack(deliveries, error)));
+      await this.#ends.below(this.#deps.bounds.batchEndsMax);
     } catch (error) {
       this.#handBack(deliveries, error);
     }
