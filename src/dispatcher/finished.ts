@@ -2,7 +2,7 @@ import { refusal, StoreError } from '../errors.ts';
 import type { ExistingJob } from '../ledger/types.ts';
 import type { Trace, TraceStore } from '../traces/types.ts';
 import { firstAttempt } from './admit.ts';
-import { askAgainDelayMs } from './ask-again.ts';
+import { askAgain } from './ask-again.ts';
 import { failureReply, successReply } from './replies.ts';
 import type { Exit, Known, Locked } from './types.ts';
 
@@ -68,13 +68,15 @@ async function leaveOne({ known, existing }: FinishedJob, store: TraceStore): Pr
   try {
     trace = await store.findJob(identity.jobId, known.job.namespace);
   } catch (error) {
-    if (error instanceof StoreError) return askAgainOr('requeued', known);
+    if (error instanceof StoreError) return askAgain(arrival, ASKS_MAX, 'requeued');
     throw error;
   }
   const result = trace?.attempts.find((attempt) => attempt.attempt === existing.attempt)?.result;
   // A redelivery's own result replies in a moment; a fresh duplicate has to ask again.
   if (!result || result.text === null)
-    return arrival.delivery.redelivered ? { arrival, outcome: { kind: 'done' } } : askAgainOr('done', known);
+    return arrival.delivery.redelivered
+      ? { arrival, outcome: { kind: 'done' } }
+      : askAgain(arrival, ASKS_MAX, 'done');
   const message = successReply(
     {
       jobId: identity.jobId,
@@ -85,9 +87,4 @@ async function leaveOne({ known, existing }: FinishedJob, store: TraceStore): Pr
     { input_tokens: result.inputTokens, output_tokens: result.outputTokens },
   );
   return { arrival, outcome: { kind: 'answered', reply: { replyTo, correlationId, message } } };
-}
-
-function askAgainOr(lastly: 'done' | 'requeued', { arrival }: Known): Exit {
-  if (arrival.asked >= ASKS_MAX) return { arrival, outcome: { kind: lastly } };
-  return { arrival, outcome: { kind: 'later', delayMs: askAgainDelayMs(arrival.asked) } };
 }

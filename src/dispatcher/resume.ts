@@ -6,7 +6,7 @@ import type { TraceStore } from '../traces/types.ts';
 import type { DueRetry } from './admission.ts';
 import { parseBody } from './admit.ts';
 import { answered } from './answered.ts';
-import { askAgainDelayMs } from './ask-again.ts';
+import { askAgain } from './ask-again.ts';
 import type { Arrival, Exit, Resumed, Split } from './types.ts';
 
 interface ResumeDeps {
@@ -48,7 +48,7 @@ export async function resume(due: readonly DueRetry[], deps: ResumeDeps): Promis
   for (const { arrival, facts } of wanted) {
     const body = bodies.get(facts.jobId);
     const model = deps.directory.modelVersion(facts.modelVersionId);
-    if (body === undefined || model === undefined) off.push(askAgain(arrival));
+    if (body === undefined || model === undefined) off.push(askAgain(arrival, ASKS_MAX, 'done'));
     else {
       const resumed = resumedOf(arrival, facts, body, model);
       if ('code' in resumed) {
@@ -88,9 +88,4 @@ async function readBodies(jobIds: readonly string[], { traceStore, log }: Resume
     log.warn({ attempts: jobIds.length, reason: error.message }, 'later attempts wait for their input');
     return new Map<string, Buffer>();
   }
-}
-
-function askAgain(arrival: Arrival): Exit {
-  if (arrival.asked >= ASKS_MAX) return { arrival, outcome: { kind: 'done' } };
-  return { arrival, outcome: { kind: 'later', delayMs: askAgainDelayMs(arrival.asked) } };
 }
