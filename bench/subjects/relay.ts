@@ -3,11 +3,11 @@ import { gatherWrites } from '../../src/broker/amqplib-internals.ts';
 import { EXCHANGE, jobQueue, QUEUE } from '../../src/contracts/names.ts';
 import type { ReplyMessage } from '../../src/contracts/reply.ts';
 import { serveParent } from '../process/child.ts';
-import { MODEL, NODES, REPLY_QUEUE } from '../world/names.ts';
+import { REPLY_QUEUE } from '../world/names.ts';
 
 /**
- * The bare relay: what moving these messages costs when nothing is done to them. It consumes a quorum queue with prefetch
- * 500, publishes each message, persistent and mandatory, to the next hop with at most 2,000 unconfirmed, and acknowledges the
+ * The bare relay: what moving these messages costs when nothing is done to them. It consumes quorum queues with prefetch
+ * 500 each, publishes each message, persistent and mandatory, to the next hop with at most 2,000 unconfirmed, and acknowledges the
  * source, in multiples, when the broker has confirmed. As safe against a crash as the product; it looks at no message.
  *
  * It comes in two forms. Plain: amqplib as its documentation shows it. Tuned: with all that our broker room does to the
@@ -29,11 +29,11 @@ interface Next {
   readonly isTransient: boolean;
 }
 
-/** Relays from queue `from` until the returned function is called. */
+/** Relays from the queues `from`, all consumed on one channel, until the returned function is called. */
 async function relay(
   source: ChannelModel,
   target: ChannelModel,
-  from: string,
+  from: readonly string[],
   next: (message: ConsumeMessage, n: number) => Next,
 ): Promise<() => Promise<void>> {
   const consuming = await source.createChannel();
@@ -75,13 +75,17 @@ async function relay(
   };
 
   await consuming.prefetch(PREFETCH);
-  const { consumerTag } = await consuming.consume(from, (message) => {
-    if (message === null) throw new Error(`${from} is gone`);
-    waiting.push(message);
-    publishWaiting();
-  });
+  const consumers = await Promise.all(
+    from.map((queue) =>
+      consuming.consume(queue, (message) => {
+        if (message === null) throw new Error(`${queue} is gone`);
+        waiting.push(message);
+        publishWaiting();
+      }),
+    ),
+  );
   return async () => {
-    await consuming.cancel(consumerTag);
+    await Promise.all(consumers.map(({ consumerTag }) => consuming.cancel(consumerTag)));
     while (waiting.length + open.length > 0) await new Promise((resolve) => setImmediate(resolve));
     await Promise.all([consuming.close(), publishing.close()]);
   };
@@ -100,14 +104,15 @@ const REPLY: ReplyMessage = {
 };
 const REPLY_BODY = Buffer.from(JSON.stringify(REPLY));
 
-function toNode({ content, properties }: ConsumeMessage, n: number, isTransient: boolean): Next {
-  return {
+/** To the nodes in turn. */
+function toNodes(nodes: readonly string[], isTransient: boolean) {
+  return ({ content, properties }: ConsumeMessage, n: number): Next => ({
     exchange: EXCHANGE.dispatch,
-    key: NODES[n % NODES.length] ?? '',
+    key: nodes[n % nodes.length] ?? '',
     messageId: `${properties.messageId}.1`,
     body: content,
     isTransient,
-  };
+  });
 }
 
 function toClient({ properties }: ConsumeMessage): Next {
@@ -133,13 +138,14 @@ const methods = {
       throw new Error('the writes of this amqplib cannot be gathered');
     connections = { source, target, isTuned };
   },
-  /** Takes jobs and results from now on. */
-  async begin(): Promise<void> {
+  /** Takes jobs of these models, for these nodes, and results from now on. */
+  async begin({ models, nodes }: { models: readonly string[]; nodes: readonly string[] }): Promise<void> {
     if (connections === null) throw new Error('not connected');
     const { source, target, isTuned } = connections;
+    const queues = models.map((model) => jobQueue(model, 'interactive'));
     stops = await Promise.all([
-      relay(source, target, jobQueue(MODEL, 'interactive'), (message, n) => toNode(message, n, isTuned)),
-      relay(source, target, QUEUE.results, toClient),
+      relay(source, target, queues, toNodes(nodes, isTuned)),
+      relay(source, target, [QUEUE.results], toClient),
     ]);
   },
   async end(): Promise<void> {

@@ -42,8 +42,10 @@ export async function relaySubject(
   client: Client,
   owner: Owner,
 ): Promise<Subject> {
+  const { servers, plan } = client.world;
+  const nodes = plan.nodes.map(({ id }) => id);
   const child = new Child<RelayMethods>('subjects/relay.ts', owner);
-  await child.call('connect', { url: client.world.servers.amqpUrl, isTuned: name === 'tuned relay' });
+  await child.call('connect', { url: servers.amqpUrl, isTuned: name === 'tuned relay' });
   return {
     name,
     client,
@@ -51,7 +53,7 @@ export async function relaySubject(
     profiler: null,
     holdsJobs: false,
     fill: (jobs, mix) => client.publish(makeJobs(jobs, mix)),
-    begin: () => child.call('begin'),
+    begin: () => child.call('begin', { models: plan.models, nodes }),
     end: () => child.call('end'),
     stop: () => child.stop(),
   };

@@ -60,9 +60,10 @@ async function measure(bench: Bench, options: ConditionsOptions, argv: readonly 
     tell(`condition ${name}`);
     const condition = await CONDITIONS[name](circumstances);
     const own = await pairsOf(name, condition, options.pairs);
+    const control = await condition.control?.(options.pairs);
     await condition.end?.();
     runs.push(...own);
-    figures.push(...(condition.figures ?? []), ...figuresOf(name, condition, own));
+    figures.push(...(condition.figures ?? []), ...figuresOf(name, condition, own), ...(control ?? []));
     notes.push(...(condition.notes ?? []));
   }
   notes.push('', ...cpuLines(runs), ...profileLines(options));

@@ -6,7 +6,7 @@ import { type Ground, saturatedRun } from '../measure/runs.ts';
 import { readVersions, type Setting } from '../measure/settings.ts';
 import { warmUp, watched } from '../measure/warm-up.ts';
 import { disturbancesOf, type Findings } from '../report/findings.ts';
-import { type TollgateSubject, tollgateSubject } from '../subjects/subject.ts';
+import { relaySubject, type Subject, type TollgateSubject, tollgateSubject } from '../subjects/subject.ts';
 import { connectClient } from '../world/load.ts';
 import { makePeopledWorld, startFleet } from '../world/peopled.ts';
 import { USUAL_PLAN, type WorldPlan } from '../world/plan.ts';
@@ -70,6 +70,18 @@ export async function addTollgate(
       : saturatedRun(ground, subject, 'life', 0, WARM_UP_JOBS);
   settings.push(...(await watched(world, true, run)));
   await warmUp(run);
+  return subject;
+}
+
+/** Makes a world that is a vhost only, with a tuned relay in it, and warms it up: what the broker alone makes of a plan. */
+export async function addRelay({ bench, ground, processes }: Place, plan: WorldPlan): Promise<Subject> {
+  const name = `relay-${plan.models.length}`;
+  tell(`world ${name}: making and warming up`);
+  const world = await makePeopledWorld(bench.t, ground.fleet, name, false, { plan });
+  const subject = await relaySubject('tuned relay', await connectClient(bench.t, world), bench.owner);
+  bench.t.after(() => subject.stop());
+  processes[name] = { pid: subject.pid };
+  await warmUp(() => flowRun(ground, subject, 0, WARM_UP_JOBS, { models: plan.models }));
   return subject;
 }
 

@@ -14,6 +14,8 @@ export interface Condition {
   readonly target: Target | null;
   readonly without: Side;
   readonly with: Side;
+  /** Measured after its pairs, in as many of its own: what the servers alone make of it. */
+  readonly control?: (pairs: number) => Promise<readonly Figure[]>;
   /** Undoes what the last run has left, before the next condition. */
   readonly end?: () => Promise<void>;
   /** What was measured before its pairs. */
