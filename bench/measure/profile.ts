@@ -27,9 +27,9 @@ type Naming = (path: readonly ProfileNode[]) => string;
 /** By function, its own time without what it called. */
 export const byFunction: Naming = (path) => nameOf(path.at(-1));
 
-/** By the innermost function of our sources that was on the stack: drivers' and Node's time counts for who called them. */
+/** By the innermost function of ours that was on the stack: drivers' and Node's time counts for who called them. */
 export const byOurFunction: Naming = (path) =>
-  nameOf(path.findLast(({ callFrame }) => placeOf(callFrame.url).startsWith('src/')));
+  nameOf(path.findLast(({ callFrame }) => placeOf(callFrame.url).startsWith('dist/')));
 
 /** Adds up the samples of all `profiles` by name, most first; idle time is left out. */
 export function timeShares(profiles: readonly CpuProfile[], naming: Naming): TimeShare[] {
@@ -74,8 +74,10 @@ function namesOf(nodes: readonly ProfileNode[], naming: Naming): Map<number, str
   return names;
 }
 
+/** `node_modules/…` of a package, which may have a `dist` of its own, and `dist/…` of the built program. */
 function placeOf(url: string): string {
-  return url.replace(/^file:\/\//, '').replace(/^.*\/(node_modules|src)\//, '$1/');
+  const [, place] = /\/(node_modules\/.*)$/.exec(url) ?? /\/(dist\/.*)$/.exec(url) ?? [];
+  return place ?? url.replace(/^file:\/\//, '');
 }
 
 function nameOf(node: ProfileNode | undefined): string {

@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { join } from 'node:path';
 import { BenchError } from '../bench-error.ts';
+import { builtProgram } from '../process/built.ts';
 import { OWN_ROOT } from '../process/checkout.ts';
 import { serviceNodeFlags } from '../process/node-flags.ts';
 import type { Owner } from '../process/owner.ts';
@@ -64,7 +64,7 @@ export async function startDaemon(
   const { profile, owner, onWarning, environment = {}, root = OWN_ROOT } = options;
   const flags = serviceNodeFlags(root);
   if (profile !== null) flags.push('--inspect=127.0.0.1:0');
-  const child = spawn(process.execPath, [...flags, join(root, 'src/cli/main.ts'), 'serve'], {
+  const child = spawn(process.execPath, [...flags, await builtProgram(root), 'serve'], {
     cwd: root,
     env: { PATH: process.env['PATH'] ?? '', ...serveEnvironment(world), ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],

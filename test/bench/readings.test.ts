@@ -42,8 +42,12 @@ const PROFILE: CpuProfile = {
   nodes: [
     { id: 1, callFrame: frame('(root)', ''), children: [2, 3, 5, 6] },
     { id: 2, callFrame: frame('(idle)', '') },
-    { id: 3, callFrame: frame('parse', 'file:///somewhere/src/contracts/parse.ts'), children: [4] },
-    { id: 4, callFrame: frame('', 'file:///somewhere/node_modules/pg/lib/result.js') },
+    {
+      id: 3,
+      callFrame: frame('parse', 'file:///somewhere/src/tollgate/dist/contracts/parse.js'),
+      children: [4],
+    },
+    { id: 4, callFrame: frame('', 'file:///somewhere/node_modules/pg-protocol/dist/parser.js') },
     { id: 5, callFrame: frame('(garbage collector)', '') },
     { id: 6, callFrame: frame('write', 'node:net') },
   ],
@@ -53,8 +57,8 @@ const PROFILE: CpuProfile = {
 
 await t.test('idle time is no time of a function, and paths are shown from the package on', async (t) => {
   t.same(timeShares([PROFILE, PROFILE], byFunction), [
-    { name: 'parse src/contracts/parse.ts:10', share: 0.6 },
-    { name: '(anonymous) node_modules/pg/lib/result.js:10', share: 0.2 },
+    { name: 'parse dist/contracts/parse.js:10', share: 0.6 },
+    { name: '(anonymous) node_modules/pg-protocol/dist/parser.js:10', share: 0.2 },
     { name: '(garbage collector)', share: 0.1 },
     { name: 'write node:net:10', share: 0.1 },
   ]);
@@ -62,7 +66,7 @@ await t.test('idle time is no time of a function, and paths are shown from the p
 
 await t.test('what a driver does for us counts for our function that called it', async (t) => {
   t.same(timeShares([PROFILE], byOurFunction), [
-    { name: 'parse src/contracts/parse.ts:10', share: 0.8 },
+    { name: 'parse dist/contracts/parse.js:10', share: 0.8 },
     { name: '(none of ours on the stack)', share: 0.2 },
   ]);
 });
