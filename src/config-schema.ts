@@ -119,6 +119,12 @@ export const ConfigSchema = section({
       'How long a stage repeats a call to a server that is away before it hands the batch back.',
     ),
     stageRetryDelayMsMax: int(1_000, 10, 10_000, 'Longest pause between two such calls.'),
+    intakesMax: int(
+      2_000,
+      1,
+      60_000,
+      'Pools that a coordinator consumes; the jobs of more wait. Each takes a channel, and RabbitMQ’s channel_max, 2,047 unless it is set, must leave some for other work.',
+    ),
     poolsMax: int(
       256,
       0,
@@ -270,7 +276,7 @@ export const ConfigSchema = section({
       10_000,
       16,
       1_000_000,
-      "Length of a node's queue; beyond it a dispatch is nacked. Chosen once, as poolQueueBytesMax.",
+      "Length of a node's queue; beyond it a dispatch is nacked. Chosen once: a queue that exists keeps its own.",
     ),
     spoolBytesMax: int(
       1_073_741_824,

@@ -13,6 +13,11 @@ export function textOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+/** True where the connection has as many channels as the broker allows: amqplib opens no more, and says so in these words. */
+export function isOutOfChannels(error: unknown): boolean {
+  return textOf(error).startsWith('No channels left');
+}
+
 /**
  * Turns what amqplib threw into ours: `TollgateError` `TG_STORE_REJECTED` when the broker refused the request itself,
  * else `StoreError`, after which the same call may be made again. The broker's text is kept.

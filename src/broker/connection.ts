@@ -2,7 +2,7 @@ import type { ChannelModel } from 'amqplib';
 import type { Clock } from '../clock.ts';
 import { StoreError } from '../errors.ts';
 import type { Log, Service } from '../ops/types.ts';
-import { brokerError, textOf } from './amqp-errors.ts';
+import { brokerError, isOutOfChannels, textOf } from './amqp-errors.ts';
 import { AmqpConsumerChannel } from './consumer.ts';
 import { Link } from './link.ts';
 import { ConfirmPublisher } from './publisher.ts';
@@ -47,6 +47,8 @@ export class AmqpBroker implements Broker, Service {
   readonly #channels = new Set<AmqpConsumerChannel>();
   readonly #listeners = new Set<(isUp: boolean) => void>();
   #wasUp = false;
+  /** True once the log says that this connection has no channel left; said once, for whoever wants one tries again and again. */
+  #hasToldLimit = false;
 
   constructor(options: BrokerOptions) {
     this.#options = options;
@@ -68,7 +70,10 @@ export class AmqpBroker implements Broker, Service {
     this.#consuming = new Link(
       { ...options, name: `${options.name} consume` },
       {
-        onOpen: (model) => this.#setUp(model),
+        onOpen: (model) => {
+          this.#hasToldLimit = false;
+          return this.#setUp(model);
+        },
         onUp: () => this.#noteChange(),
         onLost: () => {
           this.topology.detach();
@@ -124,8 +129,19 @@ export class AmqpBroker implements Broker, Service {
       this.#channels.add(channel);
       return channel;
     } catch (error) {
+      if (isOutOfChannels(error)) this.#tellLimit();
       throw brokerError(error, 'opening a channel');
     }
+  }
+
+  /** Nothing is lost by it, and nothing moves either: what wants a channel waits for one. */
+  #tellLimit(): void {
+    if (this.#hasToldLimit) return;
+    this.#hasToldLimit = true;
+    this.#options.log.error(
+      { broker: this.#options.name, channels: this.#channels.size },
+      'no channel is left on the connection to RabbitMQ, so some pools are not consumed: raise channel_max in its rabbitmq.conf',
+    );
   }
 
   /** A broker that does not answer gets no more time here than for a connection. */
@@ -137,7 +153,13 @@ export class AmqpBroker implements Broker, Service {
   }
 
   async #setUp(model: ChannelModel): Promise<void> {
-    await this.topology.attach(model);
+    const { log, name } = this.#options;
+    await this.topology.attach(model, (error) =>
+      log.error(
+        { broker: name, code: error.code, reason: error.message },
+        'a queue has another shape by now',
+      ),
+    );
     await this.#options.setup?.(this.topology);
   }
 

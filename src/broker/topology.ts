@@ -16,7 +16,7 @@ import {
   QUEUE,
   RESULT_KEY,
 } from '../contracts/names.ts';
-import { StoreError } from '../errors.ts';
+import { StoreError, TollgateError } from '../errors.ts';
 import { brokerError } from './amqp-errors.ts';
 import { countMessages } from './queue-depth.ts';
 
@@ -173,10 +173,15 @@ async function declareOne(channel: Channel, declaration: Declaration): Promise<v
   }
 }
 
+/** The broker's own no, which asking again does not change. */
+function isRefusal(error: unknown): error is TollgateError {
+  return error instanceof TollgateError && !(error instanceof StoreError);
+}
+
 /**
  * Declares exchanges and queues, each group at most once per connection, on short-lived channels, so that a refusal
  * (406: it exists with other arguments) closes nobody else's. What was declared once is declared again on each new
- * connection: a broker that came back empty gets its queues back.
+ * connection: a broker that came back empty gets its queues back. What the broker refused is not asked for again by itself.
  */
 export class Topology {
   readonly #bounds: QueueBounds;
@@ -191,11 +196,19 @@ export class Topology {
     this.#bounds = bounds;
   }
 
-  /** Takes a new connection and declares on it what was declared before. For the broker room only. */
-  async attach(model: ChannelModel): Promise<void> {
+  /**
+   * Takes a new connection and declares on it what was declared before; `onRefused` hears what exists in another shape by now, which
+   * is no reason to do without all others. For the broker room only.
+   */
+  async attach(model: ChannelModel, onRefused: (error: TollgateError) => void): Promise<void> {
     this.#model = model;
     this.#declared = new Map();
-    await Promise.all([...this.#wanted].map(([group, declarations]) => this.#declare(group, declarations)));
+    const again = [...this.#wanted].map(([group, declarations]) => this.#declare(group, declarations));
+    for (const declared of await Promise.allSettled(again)) {
+      if (declared.status === 'fulfilled') continue;
+      if (!isRefusal(declared.reason)) throw declared.reason;
+      onRefused(declared.reason);
+    }
   }
 
   /** The connection is gone; declaring rejects with StoreError until the next. For the broker room only. */
@@ -250,7 +263,10 @@ export class Topology {
     const declared = this.#declared;
     const work = this.#limit(() => this.#apply(group, declarations));
     declared.set(group, work);
-    work.catch(() => declared.delete(group));
+    work.catch((error: unknown) => {
+      declared.delete(group);
+      if (isRefusal(error)) this.#wanted.delete(group);
+    });
     return work;
   }
 

@@ -1,5 +1,5 @@
 import type { CancelTimer, Clock } from '../clock.ts';
-import { StoreError } from '../errors.ts';
+import { StoreError, TollgateError } from '../errors.ts';
 import type { Directory } from '../network/types.ts';
 import type { Log, Service } from '../ops/types.ts';
 
@@ -74,8 +74,21 @@ export class NodeQueues implements Service {
     }
   }
 
+  /**
+   * A queue that exists in another shape (its bounds were others when it was made) serves its node as it is. Were it of no use,
+   * dispatches would come back, and it would be declared again.
+   */
   async #declare(node: string): Promise<void> {
-    await this.#deps.declareNode(node);
+    try {
+      await this.#deps.declareNode(node);
+    } catch (error) {
+      if (error instanceof StoreError || !(error instanceof TollgateError)) throw error;
+      const { code, message: reason } = error;
+      this.#deps.log.error(
+        { node, code, reason },
+        'the queues of a node cannot be declared, and are used as they are',
+      );
+    }
     this.#declared.add(node);
   }
 }

@@ -2,7 +2,7 @@ import type { Broker } from '../broker/types.ts';
 import type { CancelTimer, Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 import type { Priority } from '../contracts/names.ts';
-import { StoreError } from '../errors.ts';
+import { StoreError, TollgateError } from '../errors.ts';
 import type { Directory } from '../network/types.ts';
 import type { Log, Metrics, Service } from '../ops/types.ts';
 import type { SlotLeases } from '../workers/types.ts';
@@ -40,6 +40,8 @@ export class Pools implements Service {
   #isLooking = false;
   #mustLookAgain = false;
   #isRunning = false;
+  /** What the log says of already: a pool that cannot be declared, or that there are too many. */
+  readonly #told = new Set<string>();
   /** Monotonic time at which the last look ended, also one that found a server away. */
   #lookedMs = 0;
 
@@ -78,7 +80,9 @@ export class Pools implements Service {
     const { directory, slots, bounds } = this.#deps;
     this.#isRunning = true;
     this.#lookedMs = this.#deps.clock.monotonicMs();
-    await this.#addNew();
+    await this.#addNew((_pool, error) => {
+      throw error;
+    });
     this.#endSubscriptions = [
       directory.onChange(() => void this.#look()),
       slots.onWake((pool) => this.#wake(pool)),
@@ -121,7 +125,7 @@ export class Pools implements Service {
 
   async #lookOnce(): Promise<void> {
     try {
-      await this.#addNew();
+      await this.#addNew((pool, error) => this.#tellUndeclared(pool, error));
       this.#slots = await this.#deps.slots.poolSlots();
       if (!this.#isRunning) return;
       for (const [pool, intake] of this.#pools) intake.look(this.#slots.get(pool));
@@ -132,17 +136,47 @@ export class Pools implements Service {
     this.#lookedMs = this.#deps.clock.monotonicMs();
   }
 
-  /** A pool's queues are declared before anything consumes them, and stay when its model is retired: jobs may wait there. */
-  async #addNew(): Promise<void> {
-    const { directory, declarePool } = this.#deps;
+  /**
+   * A pool's queues are declared before anything consumes them, and stay when its model is retired: jobs may wait there. One that
+   * cannot be declared stands in no other's way, and is tried again at the next look.
+   */
+  async #addNew(onUndeclared: (pool: string, error: TollgateError) => void): Promise<void> {
+    const { directory, declarePool, bounds } = this.#deps;
     const names = [
       ...directory.models().map(({ model }) => model),
       ...directory.pools().map(({ name }) => name),
     ];
     for (const pool of names) {
       if (this.#pools.has(pool)) continue;
-      await declarePool(pool);
-      this.#pools.set(pool, new PoolIntake(pool, this.#deps));
+      if (this.#pools.size >= bounds.intakesMax) return this.#tellTooMany(names.length);
+      try {
+        await declarePool(pool);
+        this.#pools.set(pool, new PoolIntake(pool, this.#deps));
+        this.#told.delete(pool);
+      } catch (error) {
+        if (!(error instanceof TollgateError)) throw error;
+        onUndeclared(pool, error);
+      }
     }
+  }
+
+  #tellUndeclared(pool: string, error: TollgateError): void {
+    const { log } = this.#deps;
+    const said = { pool, code: error.code, reason: error.message };
+    if (error instanceof StoreError) return log.debug(said, 'a pool waits for the broker');
+    if (this.#told.has(pool)) return;
+    this.#told.add(pool);
+    log.error(said, 'the queues of a pool cannot be declared, so its jobs wait');
+  }
+
+  #tellTooMany(pools: number): void {
+    const { intakesMax } = this.#deps.bounds;
+    const what = `more than ${intakesMax}`;
+    if (this.#told.has(what)) return;
+    this.#told.add(what);
+    this.#deps.log.error(
+      { pools, intakesMax },
+      'there are more pools than line.intakesMax, so the jobs of some wait: raise it, and channel_max of RabbitMQ',
+    );
   }
 }

@@ -85,6 +85,59 @@ await t.test('connections closed by force are made again, with the topology', as
   t.equal(changes.at(-1), true, 'nobody is told after the end of the subscription');
 });
 
+await t.test(
+  'a queue that was made in another shape meanwhile keeps no connection from coming back',
+  async (t) => {
+    const log = new MemoryLog();
+    const broker = await room.open({ setup: (topology) => topology.declareCore(), log });
+    await broker.topology.declareNode('changed');
+    await broker.topology.declareNode('kept');
+    const changes: boolean[] = [];
+    broker.onChange((isUp) => changes.push(isUp));
+    await room.admin.deleteQueue('node.changed');
+    await room.admin.assertQueue('node.changed', { arguments: { 'x-max-length': 5 } });
+    await until(
+      async () => {
+        await room.management.closeConnections(room.user);
+        return changes.includes(false);
+      },
+      'the connections to be closed',
+      { everyMs: 200 },
+    );
+    await until(() => broker.isUp, 'the broker to be back');
+    const told = log.lines.filter(({ level }) => level === 'error');
+    t.same([...new Set(told.map(({ text }) => text))], ['a queue has another shape by now']);
+    t.equal(await broker.publisher.publish(message('kept', { exchange: 'dispatch' })), 'confirmed');
+    const refused = { code: 'TG_STORE_REJECTED', message: /declaring node changed/ };
+    await t.rejects(broker.topology.declareNode('changed'), refused);
+    await room.admin.deleteQueue('node.changed');
+    await broker.topology.declareNode('changed');
+  },
+);
+
+await t.test('a connection without a channel left says so once, and serves those that it has', async (t) => {
+  const log = new MemoryLog();
+  const url = new URL(room.urlOf(room.user));
+  url.searchParams.set('channelMax', '3');
+  const broker = await room.open({ url: url.href, log });
+  const open = () => broker.openChannel(() => {});
+  const [first] = await Promise.all([open(), open(), open()]);
+  for (let i = 0; i < 2; i++)
+    await t.rejects(open(), { code: 'TG_STORE_UNAVAILABLE', message: /No channels left/ });
+  const told = log.lines.filter(({ level }) => level === 'error');
+  t.equal(told.length, 1);
+  t.match(told[0]?.text, /raise channel_max/);
+  await first.close();
+  const next = await open();
+  const got: string[] = [];
+  await next.consume('here', 1, (delivery) => {
+    got.push(delivery.body.toString());
+    delivery.acknowledge();
+  });
+  await broker.publisher.publish(message('here'));
+  await until(() => got.length === 1, 'a delivery on the channel that came free');
+});
+
 await t.test('a connection that went silent is noticed by its heartbeat', async (t) => {
   const proxy = await room.proxy();
   const broker = await room.open({ url: room.urlOf(room.user, proxy.port), heartbeatS: 1 });
