@@ -151,7 +151,8 @@ export class SimCoordinator {
     const seen = new SeenJobs(clock);
     const budget = new ByteBudget(config.line.heldBytesMax);
     const declarePool = async (pool: string) => this.#world.declarePool(pool);
-    const pools = new Pools({ ...shared, suspects, seen, bounds: config.line, budget, declarePool, line });
+    const poolQueues = { declarePool, forgetPool: () => undefined };
+    const pools = new Pools({ ...shared, suspects, seen, bounds: config.line, budget, ...poolQueues, line });
     const fleet = new FleetConsumer({
       ...shared,
       health: config.health,

@@ -270,13 +270,13 @@ export const ConfigSchema = section({
       1_073_741_824,
       1_048_576,
       1_099_511_627_776,
-      'Length of one pool queue; beyond it publishers get a nack. Chosen once: a queue that exists with another value is refused.',
+      'Length of one pool queue; beyond it publishers get a nack. Chosen once: a queue that exists keeps its own.',
     ),
     nodeQueueLengthMax: int(
       10_000,
       16,
       1_000_000,
-      "Length of a node's queue; beyond it a dispatch is nacked. Chosen once: a queue that exists keeps its own.",
+      "Length of a node's queue; beyond it a dispatch is nacked. Chosen once, as poolQueueBytesMax.",
     ),
     spoolBytesMax: int(
       1_073_741_824,

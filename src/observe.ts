@@ -89,7 +89,7 @@ export function watchOver(
     readonly log: Log;
     readonly manager: ServiceManager | null;
     readonly health: Pick<Health, 'readiness'>;
-    readonly pools: Pick<Pools, 'intakes' | 'stillMs'>;
+    readonly pools: Pick<Pools, 'names' | 'intakes' | 'stillMs'>;
     readonly sweeps: Pick<Sweeps, 'stillMs'>;
     readonly stages: Pick<StageRunner, 'stillMs'>;
     readonly depths: (queues: readonly string[]) => Promise<ReadonlyMap<string, number>>;
@@ -99,7 +99,7 @@ export function watchOver(
   const { config, clock, log, manager, health, pools, depths } = seen;
   const backlog = new Backlog({
     depths,
-    pools: () => pools.intakes.map((intake) => intake.pool),
+    pools: () => pools.names,
     everyMs: config.service.countEveryMs,
     log,
   });

@@ -28,8 +28,10 @@ async function buildAt(root: string): Promise<string> {
       timeout: BUILD_MS_MAX,
     });
   } catch (error) {
-    const said = error instanceof Error && 'stdout' in error ? String(error.stdout).trim() : String(error);
-    throw new BenchError(`the checkout at ${root} could not be built:\n${said}`, { cause: error });
+    const said =
+      error instanceof Error && 'stdout' in error && 'stderr' in error ? [error.stderr, error.stdout] : [];
+    const text = said.map(String).join('\n').trim() || String(error);
+    throw new BenchError(`the checkout at ${root} could not be built:\n${text}`, { cause: error });
   }
   return join(root, 'dist/cli/main.js');
 }

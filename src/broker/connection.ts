@@ -52,7 +52,9 @@ export class AmqpBroker implements Broker, Service {
 
   constructor(options: BrokerOptions) {
     this.#options = options;
-    this.topology = new Topology(options.bounds);
+    this.topology = new Topology(options.bounds, (queue, { message: reason }) =>
+      options.log.warn({ broker: options.name, queue, reason }, 'a queue keeps the length it was made with'),
+    );
     this.#publisher = new ConfirmPublisher({ ...options, userId: options.userId ?? null });
     this.#publishing = new Link(
       { ...options, name: `${options.name} publish` },
@@ -157,7 +159,7 @@ export class AmqpBroker implements Broker, Service {
     await this.topology.attach(model, (error) =>
       log.error(
         { broker: name, code: error.code, reason: error.message },
-        'a queue has another shape by now',
+        'a queue cannot be declared again',
       ),
     );
     await this.#options.setup?.(this.topology);

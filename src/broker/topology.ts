@@ -16,8 +16,8 @@ import {
   QUEUE,
   RESULT_KEY,
 } from '../contracts/names.ts';
-import { StoreError, TollgateError } from '../errors.ts';
-import { brokerError } from './amqp-errors.ts';
+import { StoreError, type TollgateError } from '../errors.ts';
+import { brokerError, isRefusal, lengthInstead } from './amqp-errors.ts';
 import { countMessages } from './queue-depth.ts';
 
 /** Bounds that become queue arguments: a queue that exists with others is refused, so changing one means a new queue. */
@@ -173,18 +173,24 @@ async function declareOne(channel: Channel, declaration: Declaration): Promise<v
   }
 }
 
-/** The broker's own no, which asking again does not change. */
-function isRefusal(error: unknown): error is TollgateError {
-  return error instanceof TollgateError && !(error instanceof StoreError);
+/** `declaration` with the length that its queue has, where that is all that the broker refuses; null: it is something else. */
+function asItIs(declaration: Declaration, error: unknown): Declaration | null {
+  const length = lengthInstead(error);
+  if (length === null || !('queue' in declaration)) return null;
+  const { queue, arguments: args } = declaration;
+  return { queue, arguments: { ...args, [length.argument]: length.value } };
 }
 
 /**
  * Declares exchanges and queues, each group at most once per connection, on short-lived channels, so that a refusal
  * (406: it exists with other arguments) closes nobody else's. What was declared once is declared again on each new
  * connection: a broker that came back empty gets its queues back. What the broker refused is not asked for again by itself.
+ * RabbitMQ never changes a queue: one that only has another length, because the configuration was another when it was made, is used
+ * as it is.
  */
 export class Topology {
   readonly #bounds: QueueBounds;
+  readonly #onOldLength: (queue: string, error: TollgateError) => void;
   readonly #limit = pLimit(CONCURRENT_MAX);
   /** Everything asked for since the start, by group name. */
   readonly #wanted = new Map<string, readonly Declaration[]>();
@@ -192,8 +198,13 @@ export class Topology {
   #declared = new Map<string, Promise<void>>();
   #model: ChannelModel | null = null;
 
-  constructor(bounds: QueueBounds) {
+  /** `onOldLength` hears of a queue that keeps another length, each time it is declared. */
+  constructor(
+    bounds: QueueBounds,
+    onOldLength: (queue: string, error: TollgateError) => void = () => undefined,
+  ) {
     this.#bounds = bounds;
+    this.#onOldLength = onOldLength;
   }
 
   /**
@@ -204,11 +215,11 @@ export class Topology {
     this.#model = model;
     this.#declared = new Map();
     const again = [...this.#wanted].map(([group, declarations]) => this.#declare(group, declarations));
-    for (const declared of await Promise.allSettled(again)) {
-      if (declared.status === 'fulfilled') continue;
-      if (!isRefusal(declared.reason)) throw declared.reason;
-      onRefused(declared.reason);
-    }
+    const errors = (await Promise.allSettled(again)).flatMap((one) =>
+      one.status === 'rejected' ? [one.reason as unknown] : [],
+    );
+    for (const error of errors.filter(isRefusal)) onRefused(error);
+    for (const error of errors) if (!isRefusal(error)) throw error;
   }
 
   /** The connection is gone; declaring rejects with StoreError until the next. For the broker room only. */
@@ -234,6 +245,11 @@ export class Topology {
   /** The queues of node `node`, bound to `dispatch` and `control`. Idempotent and cheap when known; rejects as `declareCore`. */
   declareNode(node: string): Promise<void> {
     return this.#declare(`node ${node}`, nodeDeclarations(node, this.#bounds));
+  }
+
+  /** The queues of `pool` turned out to be gone: the next `declarePool` makes them again. */
+  forgetPool(pool: string): void {
+    this.#declared.delete(`pool ${pool}`);
   }
 
   /** The queues of `node` turned out to be gone: the next `declareNode` makes them again. */
@@ -270,16 +286,43 @@ export class Topology {
     return work;
   }
 
+  /** Declares all that can be declared; rejects with the first refusal, or at once where the broker is away. */
   async #apply(group: string, declarations: readonly Declaration[]): Promise<void> {
+    const left = [...declarations];
+    const asTheyAre = new Set<Declaration>();
+    let refused: TollgateError | null = null;
+    while (left.length > 0) {
+      const error = await this.#applyUntilRefused(group, left);
+      const declaration = left.shift();
+      if (error === null || declaration === undefined) break;
+      const again = asTheyAre.has(declaration) ? null : asItIs(declaration, error);
+      if (again === null) refused ??= error;
+      else {
+        if ('queue' in again) this.#onOldLength(again.queue, error);
+        asTheyAre.add(again);
+        left.unshift(again);
+      }
+    }
+    if (refused !== null) throw refused;
+  }
+
+  /** Takes from `left` what it could declare; the first that is left was refused, for the reason that is returned. */
+  async #applyUntilRefused(group: string, left: Declaration[]): Promise<TollgateError | null> {
     if (this.#model === null) throw new StoreError('rabbitmq', `declaring ${group}: not connected`);
     try {
       const channel = await this.#model.createChannel();
       // A refusal closes the channel; it also rejects the call, which is where it is handled.
       channel.on('error', () => {});
-      for (const declaration of declarations) await declareOne(channel, declaration);
+      for (let [next] = left; next !== undefined; [next] = left) {
+        await declareOne(channel, next);
+        left.shift();
+      }
       await channel.close();
+      return null;
     } catch (error) {
-      throw brokerError(error, `declaring ${group}`);
+      const ours = brokerError(error, `declaring ${group}`);
+      if (isRefusal(ours)) return ours;
+      throw ours;
     }
   }
 }

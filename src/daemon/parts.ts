@@ -82,10 +82,14 @@ export function assemble(base: Base, stores: Stores) {
     openPools: (wanted) => poolRecords.open(wanted),
   });
   const budget = new ByteBudget(config.line.heldBytesMax);
-  const declarePool = (pool: string) => stores.topology.declarePool(pool);
+  const { topology } = stores;
+  const poolQueues = {
+    declarePool: (pool: string) => topology.declarePool(pool),
+    forgetPool: (pool: string) => topology.forgetPool(pool),
+  };
   const suspects = new Suspects(new RedisSuspectCounts(stores.redis), config.line, clock, log);
   const seen = new SeenJobs(clock);
-  const pools = new Pools({ ...shared, suspects, seen, bounds: config.line, budget, declarePool, line });
+  const pools = new Pools({ ...shared, suspects, seen, bounds: config.line, budget, ...poolQueues, line });
   const fleet = new FleetConsumer({
     ...shared,
     queue: fleetQueue(stores.id),

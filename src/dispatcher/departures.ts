@@ -62,8 +62,10 @@ export class Departures {
     finished: readonly FinishedJob[],
   ): Promise<void> {
     this.#dispatched.offer(sent);
-    if (exits.length > 0 || finished.length > 0) this.#ends.add(this.#leave(exits, finished));
-    await this.#ends.below(this.#deps.bounds.batchEndsMax);
+    if (exits.length > 0 || finished.length > 0) {
+      this.#ends.add(this.#leave(exits, finished));
+      await this.#ends.below(this.#deps.bounds.batchEndsMax);
+    }
     await this.#dispatched.room();
   }
 

@@ -19,7 +19,10 @@ interface NodeQueuesDeps {
 /** Declares the queues of every registered node, as nodes come: a worker waits for them and may not declare its own. */
 export class NodeQueues implements Service {
   readonly #deps: NodeQueuesDeps;
+  /** Nodes that were seen to, whether their queues stand or the broker refuses them. */
   readonly #declared = new Set<string>();
+  /** Those that the broker refuses, told once. */
+  readonly #refused = new Set<string>();
   #endSubscription: () => void = () => undefined;
   #timer: CancelTimer | null = null;
   #running: Promise<void> | null = null;
@@ -74,20 +77,17 @@ export class NodeQueues implements Service {
     }
   }
 
-  /**
-   * A queue that exists in another shape (its bounds were others when it was made) serves its node as it is. Were it of no use,
-   * dispatches would come back, and it would be declared again.
-   */
+  /** Where the broker refuses, only this node is the worse for it: a dispatch that comes back lets it be tried again. */
   async #declare(node: string): Promise<void> {
     try {
       await this.#deps.declareNode(node);
+      this.#refused.delete(node);
     } catch (error) {
       if (error instanceof StoreError || !(error instanceof TollgateError)) throw error;
       const { code, message: reason } = error;
-      this.#deps.log.error(
-        { node, code, reason },
-        'the queues of a node cannot be declared, and are used as they are',
-      );
+      if (!this.#refused.has(node))
+        this.#deps.log.error({ node, code, reason }, 'the queues of a node cannot be declared');
+      this.#refused.add(node);
     }
     this.#declared.add(node);
   }

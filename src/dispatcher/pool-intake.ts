@@ -2,7 +2,7 @@ import type { Broker, ConsumerChannel, Consumption, Delivery } from '../broker/t
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 import { jobQueue, PRIORITIES, type Priority } from '../contracts/names.ts';
-import { StoreError } from '../errors.ts';
+import { StoreError, TollgateError } from '../errors.ts';
 import type { Log, Metrics } from '../ops/types.ts';
 import type { ByteBudget } from './byte-budget.ts';
 import type { IntakeLimits } from './intake-limits.ts';
@@ -24,6 +24,9 @@ const WAKE_JOBS = 64;
 
 interface PoolIntakeDeps {
   readonly broker: Broker;
+  /** As in `Pools`. */
+  readonly declarePool: (pool: string) => Promise<void>;
+  readonly forgetPool: (pool: string) => void;
   readonly line: Pick<JobLine, 'offer' | 'offerAgain'>;
   readonly bounds: Config['line'];
   readonly budget: ByteBudget;
@@ -68,6 +71,8 @@ export class PoolIntake implements WaitingRoom {
   #heldSinceMs: number | null = null;
   /** Monotonic time of the last pause; of old before the first, and after a lost channel, which may have left such jobs behind. */
   #pausedMs = Number.NEGATIVE_INFINITY;
+  /** Monotonic time at which the broker last refused its consumers. */
+  #refusedMs = Number.NEGATIVE_INFINITY;
   /** Deliveries of the channel whose bytes are in the count: one that is answered twice gives them back once. */
   readonly #counted = new Set<Delivery>();
   /** Jobs that have had to wait for a slot and are still in our hands, and how many there are of each account. */
@@ -158,6 +163,7 @@ export class PoolIntake implements WaitingRoom {
   look(slots: PoolSlots | undefined): void {
     const nowMs = this.#deps.clock.monotonicMs();
     if (this.#state === 'paused') {
+      if (nowMs - this.#refusedMs < this.#deps.bounds.retryPausedMs) return;
       const { total = 0, free = 0 } = slots ?? {};
       const isDue = total > 0 && nowMs - this.#pausedMs > this.#deps.bounds.retryPausedMs;
       if ((free > 0 || isDue) && !this.#deps.budget.isOver) this.#change(() => this.#resume(total));
@@ -238,8 +244,12 @@ export class PoolIntake implements WaitingRoom {
     if (this.#changing) return;
     this.#changing = move()
       .catch((error: unknown) => {
-        if (!(error instanceof StoreError)) throw error;
-        this.#deps.log.debug({ pool: this.pool, reason: error.message }, 'intake waits for the broker');
+        if (!(error instanceof TollgateError)) throw error;
+        const said = { pool: this.pool, code: error.code, reason: error.message };
+        if (error instanceof StoreError) return this.#deps.log.debug(said, 'intake waits for the broker');
+        this.#deps.log.warn(said, 'the queues of a pool cannot be consumed');
+        this.#refusedMs = this.#deps.clock.monotonicMs();
+        this.#leave();
       })
       .finally(() => {
         this.#changing = null;
@@ -248,6 +258,7 @@ export class PoolIntake implements WaitingRoom {
 
   async #resume(slotsTotal: number): Promise<void> {
     if (!this.#deps.broker.isUp) return;
+    await this.#deps.declarePool(this.pool);
     const { prefetchMin, prefetchMax } = this.#deps.bounds;
     const prefetch = Math.min(Math.max(slotsTotal, prefetchMin), prefetchMax);
     this.#prefetch = prefetch;
@@ -260,7 +271,7 @@ export class PoolIntake implements WaitingRoom {
         queue,
         prefetch,
         (delivery) => this.#receive(delivery, priority),
-        () => this.#gone(channel),
+        () => this.#leave(),
       );
       this.#consumptions.push(consumption);
     }
@@ -271,6 +282,15 @@ export class PoolIntake implements WaitingRoom {
     const channel = await this.#deps.broker.openChannel(() => this.#gone(channel));
     this.#channel = channel;
     return channel;
+  }
+
+  /** A queue is gone: both are declared again before they are consumed, and what is unanswered of the other goes back to it. */
+  #leave(): void {
+    this.#deps.forgetPool(this.pool);
+    const channel = this.#channel;
+    if (channel === null) return;
+    this.#gone(channel);
+    void channel.close();
   }
 
   /** The channel went, and with it every delivery in our hands: the broker brings them again. */

@@ -13,10 +13,15 @@ import { PoolIntake } from './pool-intake.ts';
 import type { SeenJobs } from './seen-jobs.ts';
 import type { Suspects } from './suspects.ts';
 
+/** A pool whose queues the broker refuses is tried again after this, in milliseconds. */
+const REFUSED_RETRY_MS = 5_000;
+
 interface PoolsDeps {
   readonly broker: Broker;
   /** Declares both queues of a pool; may be called again and again. */
   readonly declarePool: (pool: string) => Promise<void>;
+  /** Makes the next `declarePool` of a pool ask the broker, though it was declared before. */
+  readonly forgetPool: (pool: string) => void;
   readonly directory: Directory;
   readonly slots: SlotLeases;
   readonly line: Pick<JobLine, 'offer' | 'offerAgain'>;
@@ -40,13 +45,21 @@ export class Pools implements Service {
   #isLooking = false;
   #mustLookAgain = false;
   #isRunning = false;
-  /** What the log says of already: a pool that cannot be declared, or that there are too many. */
-  readonly #told = new Set<string>();
+  /** Pools whose queues stand. */
+  readonly #declared = new Set<string>();
+  /** Those that the broker refuses, why, and from which monotonic time on it is asked again. */
+  readonly #refused = new Map<string, { readonly error: TollgateError; readonly againMs: number }>();
+  #hasToldBound = false;
   /** Monotonic time at which the last look ended, also one that found a server away. */
   #lookedMs = 0;
 
   constructor(deps: PoolsDeps) {
     this.#deps = deps;
+  }
+
+  /** Pools in whose queues jobs may wait, whether they are consumed or not. */
+  get names(): readonly string[] {
+    return [...this.#declared, ...this.#refused.keys()];
   }
 
   /** Every intake, for metrics and health. */
@@ -76,13 +89,14 @@ export class Pools implements Service {
     return this.#isRunning ? this.#deps.clock.monotonicMs() - this.#lookedMs : 0;
   }
 
+  /** Rejects where the broker is away, and where it refuses every pool. */
   async start(): Promise<void> {
     const { directory, slots, bounds } = this.#deps;
     this.#isRunning = true;
     this.#lookedMs = this.#deps.clock.monotonicMs();
-    await this.#addNew((_pool, error) => {
-      throw error;
-    });
+    await this.#addNew();
+    const [refused] = this.#refused.values();
+    if (refused !== undefined && this.#declared.size === 0) throw refused.error;
     this.#endSubscriptions = [
       directory.onChange(() => void this.#look()),
       slots.onWake((pool) => this.#wake(pool)),
@@ -125,7 +139,7 @@ export class Pools implements Service {
 
   async #lookOnce(): Promise<void> {
     try {
-      await this.#addNew((pool, error) => this.#tellUndeclared(pool, error));
+      await this.#addNew();
       this.#slots = await this.#deps.slots.poolSlots();
       if (!this.#isRunning) return;
       for (const [pool, intake] of this.#pools) intake.look(this.#slots.get(pool));
@@ -138,45 +152,51 @@ export class Pools implements Service {
 
   /**
    * A pool's queues are declared before anything consumes them, and stay when its model is retired: jobs may wait there. One that
-   * cannot be declared stands in no other's way, and is tried again at the next look.
+   * cannot be declared, or that there is no room for, stands in no other's way.
    */
-  async #addNew(onUndeclared: (pool: string, error: TollgateError) => void): Promise<void> {
-    const { directory, declarePool, bounds } = this.#deps;
+  async #addNew(): Promise<void> {
+    const { directory, bounds } = this.#deps;
     const names = [
       ...directory.models().map(({ model }) => model),
       ...directory.pools().map(({ name }) => name),
     ];
     for (const pool of names) {
-      if (this.#pools.has(pool)) continue;
-      if (this.#pools.size >= bounds.intakesMax) return this.#tellTooMany(names.length);
-      try {
-        await declarePool(pool);
-        this.#pools.set(pool, new PoolIntake(pool, this.#deps));
-        this.#told.delete(pool);
-      } catch (error) {
-        if (!(error instanceof TollgateError)) throw error;
-        onUndeclared(pool, error);
-      }
+      if (this.#pools.has(pool) || !(await this.#declare(pool))) continue;
+      if (this.#pools.size >= bounds.intakesMax) this.#tellTooMany();
+      else this.#pools.set(pool, new PoolIntake(pool, this.#deps));
     }
   }
 
-  #tellUndeclared(pool: string, error: TollgateError): void {
-    const { log } = this.#deps;
-    const said = { pool, code: error.code, reason: error.message };
-    if (error instanceof StoreError) return log.debug(said, 'a pool waits for the broker');
-    if (this.#told.has(pool)) return;
-    this.#told.add(pool);
-    log.error(said, 'the queues of a pool cannot be declared, so its jobs wait');
+  /** True once the pool's queues stand; a refusal is told once, and the broker asked again after a while. */
+  async #declare(pool: string): Promise<boolean> {
+    if (this.#declared.has(pool)) return true;
+    const nowMs = this.#deps.clock.monotonicMs();
+    if (nowMs < (this.#refused.get(pool)?.againMs ?? 0)) return false;
+    try {
+      await this.#deps.declarePool(pool);
+    } catch (error) {
+      if (error instanceof StoreError || !(error instanceof TollgateError)) throw error;
+      const { code, message: reason } = error;
+      if (!this.#refused.has(pool))
+        this.#deps.log.error(
+          { pool, code, reason },
+          'the queues of a pool cannot be declared, so its jobs wait',
+        );
+      this.#refused.set(pool, { error, againMs: nowMs + REFUSED_RETRY_MS });
+      return false;
+    }
+    this.#declared.add(pool);
+    this.#refused.delete(pool);
+    return true;
   }
 
-  #tellTooMany(pools: number): void {
+  #tellTooMany(): void {
+    if (this.#hasToldBound) return;
+    this.#hasToldBound = true;
     const { intakesMax } = this.#deps.bounds;
-    const what = `more than ${intakesMax}`;
-    if (this.#told.has(what)) return;
-    this.#told.add(what);
     this.#deps.log.error(
-      { pools, intakesMax },
-      'there are more pools than line.intakesMax, so the jobs of some wait: raise it, and channel_max of RabbitMQ',
+      { consumed: this.#pools.size, intakesMax },
+      'no more pools are consumed than line.intakesMax says, so the jobs of others wait: raise it, and channel_max of RabbitMQ',
     );
   }
 }

@@ -94,8 +94,8 @@ await t.test(
     await broker.topology.declareNode('kept');
     const changes: boolean[] = [];
     broker.onChange((isUp) => changes.push(isUp));
-    await room.admin.deleteQueue('node.changed');
-    await room.admin.assertQueue('node.changed', { arguments: { 'x-max-length': 5 } });
+    await Promise.all([room.admin.deleteQueue('node.kept'), room.admin.deleteQueue('node.changed')]);
+    await room.admin.assertQueue('node.changed', { arguments: { 'x-max-priority': 5 } });
     await until(
       async () => {
         await room.management.closeConnections(room.user);
@@ -106,7 +106,7 @@ await t.test(
     );
     await until(() => broker.isUp, 'the broker to be back');
     const told = log.lines.filter(({ level }) => level === 'error');
-    t.same([...new Set(told.map(({ text }) => text))], ['a queue has another shape by now']);
+    t.same([...new Set(told.map(({ text }) => text))], ['a queue cannot be declared again']);
     t.equal(await broker.publisher.publish(message('kept', { exchange: 'dispatch' })), 'confirmed');
     const refused = { code: 'TG_STORE_REJECTED', message: /declaring node changed/ };
     await t.rejects(broker.topology.declareNode('changed'), refused);

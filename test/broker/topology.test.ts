@@ -3,7 +3,7 @@ import type { Delivery } from '../../src/broker/types.ts';
 import { StoreError } from '../../src/errors.ts';
 import { Topology } from '../../src/broker/topology.ts';
 import { until } from '../support/until.ts';
-import { bounds, brokerRoom, message, numbered } from './room.ts';
+import { bounds, brokerRoom, MemoryLog, message, numbered } from './room.ts';
 
 const room = await brokerRoom(t);
 
@@ -142,6 +142,30 @@ await t.test(
     t.ok(broker.isUp);
   },
 );
+
+await t.test('a queue that only has another length is used as it is, and that is told', async (t) => {
+  const old = await room.open({ bounds: { ...bounds, nodeQueueLengthMax: 3, poolQueueBytesMax: 5_000 } });
+  await Promise.all([old.topology.declareNode('long'), old.topology.declarePool('long')]);
+  await room.admin.unbindQueue('node.long', 'dispatch', 'long');
+  const log = new MemoryLog();
+  const broker = await room.open({ log });
+  await Promise.all([broker.topology.declareNode('long'), broker.topology.declarePool('long')]);
+  const told = log.lines.filter(({ level }) => level === 'warn').map(({ text }) => text);
+  t.same(
+    told,
+    Array(3).fill('a queue keeps the length it was made with'),
+    'one of the node, two of the pool',
+  );
+  const outcomes = await broker.publisher.publishBatch(
+    numbered('long', 6).map((dispatch) => ({ ...dispatch, exchange: 'dispatch' })),
+  );
+  t.strictSame(
+    outcomes.slice(0, 3),
+    ['confirmed', 'confirmed', 'confirmed'],
+    'what is behind it is declared, too',
+  );
+  t.equal(outcomes.at(-1), 'nacked', 'by the old length');
+});
 
 await t.test('declaring without a connection is an outage and not a refusal', async (t) => {
   await t.rejects(new Topology(bounds).declareCore(), StoreError);

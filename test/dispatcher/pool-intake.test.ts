@@ -57,6 +57,8 @@ function setUp(bounds: { heldBytesMax?: number } = {}) {
   const budget = new ByteBudget(bounds.heldBytesMax ?? line.heldBytesMax);
   const intake = new PoolIntake('small', {
     broker,
+    declarePool: async () => undefined,
+    forgetPool: ignore,
     line: {
       offer: (arrival) => void offered.push(arrival),
       offerAgain: (arrivals) => void offered.push(...arrivals),
