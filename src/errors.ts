@@ -144,6 +144,11 @@ export class StoreError extends TollgateError {
   }
 }
 
+/** A server's own no: the same request will get it again. */
+export function isRefusal(error: unknown): error is TollgateError {
+  return error instanceof TollgateError && error.code === 'TG_STORE_REJECTED';
+}
+
 /** The configuration is wrong; `faults` lists all of them, one line each. The process refuses to start. */
 export class ConfigError extends TollgateError {
   readonly faults: readonly string[];

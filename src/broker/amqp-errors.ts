@@ -13,11 +13,6 @@ export function textOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** The broker's own no, which asking again does not change. */
-export function isRefusal(error: unknown): error is TollgateError {
-  return error instanceof TollgateError && error.code === 'TG_STORE_REJECTED';
-}
-
 /** The length that a queue was made with, where the broker refuses a declaration because it names another one; null: it does not. */
 export function lengthInstead(error: unknown): { readonly argument: string; readonly value: number } | null {
   const [, argument, value] =

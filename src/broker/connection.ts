@@ -47,13 +47,13 @@ export class AmqpBroker implements Broker, Service {
   readonly #channels = new Set<AmqpConsumerChannel>();
   readonly #listeners = new Set<(isUp: boolean) => void>();
   #wasUp = false;
-  /** True once the log says that this connection has no channel left; said once, for whoever wants one tries again and again. */
-  #hasToldLimit = false;
+  /** What the log says of this consuming connection already: it would be said again and again, or of a thousand queues. */
+  readonly #told = new Set<string>();
 
   constructor(options: BrokerOptions) {
     this.#options = options;
     this.topology = new Topology(options.bounds, (queue, { message: reason }) =>
-      options.log.warn({ broker: options.name, queue, reason }, 'a queue keeps the length it was made with'),
+      this.#tellOnce('warn', { queue, reason }, 'a queue keeps the length it was made with, and others may'),
     );
     this.#publisher = new ConfirmPublisher({ ...options, userId: options.userId ?? null });
     this.#publishing = new Link(
@@ -73,7 +73,7 @@ export class AmqpBroker implements Broker, Service {
       { ...options, name: `${options.name} consume` },
       {
         onOpen: (model) => {
-          this.#hasToldLimit = false;
+          this.#told.clear();
           return this.#setUp(model);
         },
         onUp: () => this.#noteChange(),
@@ -131,19 +131,22 @@ export class AmqpBroker implements Broker, Service {
       this.#channels.add(channel);
       return channel;
     } catch (error) {
-      if (isOutOfChannels(error)) this.#tellLimit();
+      // Nothing is lost by it, and nothing moves either: what wants a channel waits for one.
+      if (isOutOfChannels(error))
+        this.#tellOnce(
+          'error',
+          { channels: this.#channels.size },
+          'no channel is left on the connection to RabbitMQ, so some pools are not consumed: raise channel_max in its rabbitmq.conf',
+        );
       throw brokerError(error, 'opening a channel');
     }
   }
 
-  /** Nothing is lost by it, and nothing moves either: what wants a channel waits for one. */
-  #tellLimit(): void {
-    if (this.#hasToldLimit) return;
-    this.#hasToldLimit = true;
-    this.#options.log.error(
-      { broker: this.#options.name, channels: this.#channels.size },
-      'no channel is left on the connection to RabbitMQ, so some pools are not consumed: raise channel_max in its rabbitmq.conf',
-    );
+  #tellOnce(level: 'warn' | 'error', fields: object, text: string): void {
+    if (this.#told.has(text)) return;
+    this.#told.add(text);
+    const { log, name } = this.#options;
+    log[level]({ broker: name, ...fields }, text);
   }
 
   /** A broker that does not answer gets no more time here than for a connection. */

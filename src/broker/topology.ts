@@ -16,15 +16,20 @@ import {
   QUEUE,
   RESULT_KEY,
 } from '../contracts/names.ts';
-import { StoreError, type TollgateError } from '../errors.ts';
-import { brokerError, isRefusal, lengthInstead } from './amqp-errors.ts';
+import { isRefusal, StoreError, type TollgateError } from '../errors.ts';
+import { brokerError, lengthInstead } from './amqp-errors.ts';
 import { countMessages } from './queue-depth.ts';
 
-/** Bounds that become queue arguments: a queue that exists with others is refused, so changing one means a new queue. */
+/** Bounds that become queue arguments: a queue that exists keeps its own, so a changed one holds for new queues only. */
 export type QueueBounds = Pick<
   Config['broker'],
   'poolQueueBytesMax' | 'nodeQueueLengthMax' | 'spoolBytesMax' | 'deadBytesMax'
 >;
+
+interface QueueDeclaration {
+  readonly queue: string;
+  readonly arguments: Readonly<Record<string, string | number>>;
+}
 
 /** One thing to declare; all are durable, and declaring again what exists changes nothing. */
 export type Declaration =
@@ -33,7 +38,7 @@ export type Declaration =
       readonly type: 'direct' | 'fanout';
       readonly arguments: Readonly<Record<string, string>>;
     }
-  | { readonly queue: string; readonly arguments: Readonly<Record<string, string | number>> }
+  | QueueDeclaration
   | { readonly bind: string; readonly to: string; readonly key: string };
 
 /**
@@ -174,11 +179,16 @@ async function declareOne(channel: Channel, declaration: Declaration): Promise<v
 }
 
 /** `declaration` with the length that its queue has, where that is all that the broker refuses; null: it is something else. */
-function asItIs(declaration: Declaration, error: unknown): Declaration | null {
+function asItIs(declaration: Declaration, error: unknown): QueueDeclaration | null {
   const length = lengthInstead(error);
   if (length === null || !('queue' in declaration)) return null;
   const { queue, arguments: args } = declaration;
   return { queue, arguments: { ...args, [length.argument]: length.value } };
+}
+
+/** A queue that is not ours to use gets no messages either: what we send there it might drop. */
+function isBindingOf(one: Declaration, refused: Declaration): boolean {
+  return 'bind' in one && 'queue' in refused && one.bind === refused.queue;
 }
 
 /**
@@ -280,6 +290,8 @@ export class Topology {
     const work = this.#limit(() => this.#apply(group, declarations));
     declared.set(group, work);
     work.catch((error: unknown) => {
+      // Unless it was forgotten meanwhile, and is asked for again.
+      if (declared.get(group) !== work) return;
       declared.delete(group);
       if (isRefusal(error)) this.#wanted.delete(group);
     });
@@ -288,7 +300,7 @@ export class Topology {
 
   /** Declares all that can be declared; rejects with the first refusal, or at once where the broker is away. */
   async #apply(group: string, declarations: readonly Declaration[]): Promise<void> {
-    const left = [...declarations];
+    let left = [...declarations];
     const asTheyAre = new Set<Declaration>();
     let refused: TollgateError | null = null;
     while (left.length > 0) {
@@ -296,9 +308,11 @@ export class Topology {
       const declaration = left.shift();
       if (error === null || declaration === undefined) break;
       const again = asTheyAre.has(declaration) ? null : asItIs(declaration, error);
-      if (again === null) refused ??= error;
-      else {
-        if ('queue' in again) this.#onOldLength(again.queue, error);
+      if (again === null) {
+        refused ??= error;
+        left = left.filter((one) => !isBindingOf(one, declaration));
+      } else {
+        this.#onOldLength(again.queue, error);
         asTheyAre.add(again);
         left.unshift(again);
       }

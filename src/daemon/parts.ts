@@ -45,7 +45,7 @@ function sharedParts(base: Base, stores: Stores) {
   const bounds = config.retries;
   const failures = new FailureOwner({ ...basics, attempts, alarms, bounds, random: Math.random });
   const { limits, cutOff } = limitsOf(base, stores);
-  return { ...basics, stages, replier, attempts, alarms, failures, limits, cutOff };
+  return { ...basics, ...poolQueuesOf(stores), stages, replier, attempts, alarms, failures, limits, cutOff };
 }
 
 function nodeQueuesOf({ clock, log }: Base, { topology, directory }: Stores): NodeQueues {
@@ -56,6 +56,13 @@ function nodeQueuesOf({ clock, log }: Base, { topology, directory }: Stores): No
     declareNode: (node) => topology.declareNode(node),
     forgetNode: (node) => topology.forgetNode(node),
   });
+}
+
+function poolQueuesOf({ topology }: Stores) {
+  return {
+    declarePool: (pool: string) => topology.declarePool(pool),
+    forgetPool: (pool: string) => topology.forgetPool(pool),
+  };
 }
 
 /** What `assemble` gives. */
@@ -82,14 +89,9 @@ export function assemble(base: Base, stores: Stores) {
     openPools: (wanted) => poolRecords.open(wanted),
   });
   const budget = new ByteBudget(config.line.heldBytesMax);
-  const { topology } = stores;
-  const poolQueues = {
-    declarePool: (pool: string) => topology.declarePool(pool),
-    forgetPool: (pool: string) => topology.forgetPool(pool),
-  };
   const suspects = new Suspects(new RedisSuspectCounts(stores.redis), config.line, clock, log);
   const seen = new SeenJobs(clock);
-  const pools = new Pools({ ...shared, suspects, seen, bounds: config.line, budget, ...poolQueues, line });
+  const pools = new Pools({ ...shared, suspects, seen, bounds: config.line, budget, line });
   const fleet = new FleetConsumer({
     ...shared,
     queue: fleetQueue(stores.id),

@@ -1,10 +1,12 @@
 import type { CancelTimer, Clock } from '../clock.ts';
-import { StoreError, TollgateError } from '../errors.ts';
+import { isRefusal, StoreError } from '../errors.ts';
 import type { Directory } from '../network/types.ts';
 import type { Log, Service } from '../ops/types.ts';
 
 /** Nodes whose queues could not be declared are tried again after this, in milliseconds. */
 const RETRY_MS = 500;
+/** The same where the broker refuses them. */
+const REFUSED_RETRY_MS = 5_000;
 
 interface NodeQueuesDeps {
   readonly directory: Directory;
@@ -19,9 +21,8 @@ interface NodeQueuesDeps {
 /** Declares the queues of every registered node, as nodes come: a worker waits for them and may not declare its own. */
 export class NodeQueues implements Service {
   readonly #deps: NodeQueuesDeps;
-  /** Nodes that were seen to, whether their queues stand or the broker refuses them. */
   readonly #declared = new Set<string>();
-  /** Those that the broker refuses, told once. */
+  /** Nodes whose queues the broker refuses. */
   readonly #refused = new Set<string>();
   #endSubscription: () => void = () => undefined;
   #timer: CancelTimer | null = null;
@@ -68,27 +69,33 @@ export class NodeQueues implements Service {
       const declared = await Promise.allSettled(missing.map(({ id }) => this.#declare(id)));
       for (const { status, ...rest } of declared) {
         if (status === 'fulfilled' || !('reason' in rest)) continue;
-        if (!(rest.reason instanceof StoreError)) throw rest.reason;
-        this.#timer ??= this.#deps.clock.after(RETRY_MS, () => {
-          this.#timer = null;
-          this.#run();
-        });
+        if (rest.reason instanceof StoreError) this.#tryAgain(RETRY_MS);
+        else if (isRefusal(rest.reason)) this.#tryAgain(REFUSED_RETRY_MS);
+        else throw rest.reason;
       }
     }
   }
 
-  /** Where the broker refuses, only this node is the worse for it: a dispatch that comes back lets it be tried again. */
+  #tryAgain(afterMs: number): void {
+    this.#timer ??= this.#deps.clock.after(afterMs, () => {
+      this.#timer = null;
+      this.#run();
+    });
+  }
+
+  /** Where the broker refuses, only this node is the worse for it; that is told once. */
   async #declare(node: string): Promise<void> {
     try {
       await this.#deps.declareNode(node);
-      this.#refused.delete(node);
     } catch (error) {
-      if (error instanceof StoreError || !(error instanceof TollgateError)) throw error;
-      const { code, message: reason } = error;
-      if (!this.#refused.has(node))
+      if (isRefusal(error) && !this.#refused.has(node)) {
+        this.#refused.add(node);
+        const { code, message: reason } = error;
         this.#deps.log.error({ node, code, reason }, 'the queues of a node cannot be declared');
-      this.#refused.add(node);
+      }
+      throw error;
     }
     this.#declared.add(node);
+    this.#refused.delete(node);
   }
 }

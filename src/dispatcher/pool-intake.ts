@@ -2,7 +2,7 @@ import type { Broker, ConsumerChannel, Consumption, Delivery } from '../broker/t
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 import { jobQueue, PRIORITIES, type Priority } from '../contracts/names.ts';
-import { StoreError, TollgateError } from '../errors.ts';
+import { isRefusal, StoreError, type TollgateError } from '../errors.ts';
 import type { Log, Metrics } from '../ops/types.ts';
 import type { ByteBudget } from './byte-budget.ts';
 import type { IntakeLimits } from './intake-limits.ts';
@@ -18,6 +18,9 @@ export interface PoolSlots {
   readonly total: number;
   readonly free: number;
 }
+
+/** A pool whose queues the broker refuses is tried again after this, in milliseconds. */
+export const REFUSED_RETRY_MS = 5_000;
 
 /** How many held jobs a wake-up lets try; every one placed lets another try. */
 const WAKE_JOBS = 64;
@@ -71,8 +74,8 @@ export class PoolIntake implements WaitingRoom {
   #heldSinceMs: number | null = null;
   /** Monotonic time of the last pause; of old before the first, and after a lost channel, which may have left such jobs behind. */
   #pausedMs = Number.NEGATIVE_INFINITY;
-  /** Monotonic time at which the broker last refused its consumers. */
-  #refusedMs = Number.NEGATIVE_INFINITY;
+  /** Monotonic time at which the broker last refused this pool's queues or consumers; null once it is consumed. */
+  #refusedMs: number | null = null;
   /** Deliveries of the channel whose bytes are in the count: one that is answered twice gives them back once. */
   readonly #counted = new Set<Delivery>();
   /** Jobs that have had to wait for a slot and are still in our hands, and how many there are of each account. */
@@ -163,7 +166,7 @@ export class PoolIntake implements WaitingRoom {
   look(slots: PoolSlots | undefined): void {
     const nowMs = this.#deps.clock.monotonicMs();
     if (this.#state === 'paused') {
-      if (nowMs - this.#refusedMs < this.#deps.bounds.retryPausedMs) return;
+      if (this.#refusedMs !== null && nowMs - this.#refusedMs < REFUSED_RETRY_MS) return;
       const { total = 0, free = 0 } = slots ?? {};
       const isDue = total > 0 && nowMs - this.#pausedMs > this.#deps.bounds.retryPausedMs;
       if ((free > 0 || isDue) && !this.#deps.budget.isOver) this.#change(() => this.#resume(total));
@@ -244,16 +247,21 @@ export class PoolIntake implements WaitingRoom {
     if (this.#changing) return;
     this.#changing = move()
       .catch((error: unknown) => {
-        if (!(error instanceof TollgateError)) throw error;
-        const said = { pool: this.pool, code: error.code, reason: error.message };
-        if (error instanceof StoreError) return this.#deps.log.debug(said, 'intake waits for the broker');
-        this.#deps.log.warn(said, 'the queues of a pool cannot be consumed');
-        this.#refusedMs = this.#deps.clock.monotonicMs();
-        this.#leave();
+        if (isRefusal(error)) return this.#noteRefusal(error);
+        if (!(error instanceof StoreError)) throw error;
+        this.#deps.log.debug({ pool: this.pool, reason: error.message }, 'intake waits for the broker');
       })
       .finally(() => {
         this.#changing = null;
       });
+  }
+
+  /** Told once, until the pool is consumed again. */
+  #noteRefusal({ code, message: reason }: TollgateError): void {
+    if (this.#refusedMs === null)
+      this.#deps.log.error({ pool: this.pool, code, reason }, 'the queues of a pool cannot be consumed');
+    this.#refusedMs = this.#deps.clock.monotonicMs();
+    this.#leave();
   }
 
   async #resume(slotsTotal: number): Promise<void> {
@@ -275,6 +283,7 @@ export class PoolIntake implements WaitingRoom {
       );
       this.#consumptions.push(consumption);
     }
+    this.#refusedMs = null;
     this.#deps.log.debug({ pool: this.pool, prefetch }, 'intake open');
   }
 

@@ -2,19 +2,16 @@ import type { Broker } from '../broker/types.ts';
 import type { CancelTimer, Clock } from '../clock.ts';
 import type { Config } from '../config-schema.ts';
 import type { Priority } from '../contracts/names.ts';
-import { StoreError, TollgateError } from '../errors.ts';
+import { isRefusal, StoreError, type TollgateError } from '../errors.ts';
 import type { Directory } from '../network/types.ts';
 import type { Log, Metrics, Service } from '../ops/types.ts';
 import type { SlotLeases } from '../workers/types.ts';
 import type { ByteBudget } from './byte-budget.ts';
 import type { IntakeLimits } from './intake-limits.ts';
 import type { JobLine } from './job-line.ts';
-import { PoolIntake } from './pool-intake.ts';
+import { PoolIntake, REFUSED_RETRY_MS } from './pool-intake.ts';
 import type { SeenJobs } from './seen-jobs.ts';
 import type { Suspects } from './suspects.ts';
-
-/** A pool whose queues the broker refuses is tried again after this, in milliseconds. */
-const REFUSED_RETRY_MS = 5_000;
 
 interface PoolsDeps {
   readonly broker: Broker;
@@ -94,7 +91,8 @@ export class Pools implements Service {
     const { directory, slots, bounds } = this.#deps;
     this.#isRunning = true;
     this.#lookedMs = this.#deps.clock.monotonicMs();
-    await this.#addNew();
+    const isAway = await this.#addNew();
+    if (isAway !== null) throw isAway;
     const [refused] = this.#refused.values();
     if (refused !== undefined && this.#declared.size === 0) throw refused.error;
     this.#endSubscriptions = [
@@ -139,7 +137,8 @@ export class Pools implements Service {
 
   async #lookOnce(): Promise<void> {
     try {
-      await this.#addNew();
+      const isAway = await this.#addNew();
+      if (isAway !== null) this.#deps.log.debug({ reason: isAway.message }, 'new pools wait for the broker');
       this.#slots = await this.#deps.slots.poolSlots();
       if (!this.#isRunning) return;
       for (const [pool, intake] of this.#pools) intake.look(this.#slots.get(pool));
@@ -152,19 +151,28 @@ export class Pools implements Service {
 
   /**
    * A pool's queues are declared before anything consumes them, and stay when its model is retired: jobs may wait there. One that
-   * cannot be declared, or that there is no room for, stands in no other's way.
+   * cannot be declared, or that there is no room for, stands in no other's way. Returns why the broker could not be asked, if so.
    */
-  async #addNew(): Promise<void> {
+  async #addNew(): Promise<StoreError | null> {
     const { directory, bounds } = this.#deps;
     const names = [
       ...directory.models().map(({ model }) => model),
       ...directory.pools().map(({ name }) => name),
     ];
+    let isAway: StoreError | null = null;
     for (const pool of names) {
-      if (this.#pools.has(pool) || !(await this.#declare(pool))) continue;
+      if (this.#pools.has(pool)) continue;
+      try {
+        if (!(await this.#declare(pool))) continue;
+      } catch (error) {
+        if (!(error instanceof StoreError)) throw error;
+        isAway = error;
+        continue;
+      }
       if (this.#pools.size >= bounds.intakesMax) this.#tellTooMany();
       else this.#pools.set(pool, new PoolIntake(pool, this.#deps));
     }
+    return isAway;
   }
 
   /** True once the pool's queues stand; a refusal is told once, and the broker asked again after a while. */
@@ -175,13 +183,9 @@ export class Pools implements Service {
     try {
       await this.#deps.declarePool(pool);
     } catch (error) {
-      if (error instanceof StoreError || !(error instanceof TollgateError)) throw error;
-      const { code, message: reason } = error;
-      if (!this.#refused.has(pool))
-        this.#deps.log.error(
-          { pool, code, reason },
-          'the queues of a pool cannot be declared, so its jobs wait',
-        );
+      if (!isRefusal(error)) throw error;
+      const said = { pool, code: error.code, reason: error.message };
+      if (!this.#refused.has(pool)) this.#deps.log.error(said, 'the queues of a pool cannot be declared');
       this.#refused.set(pool, { error, againMs: nowMs + REFUSED_RETRY_MS });
       return false;
     }

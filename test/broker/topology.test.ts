@@ -153,8 +153,8 @@ await t.test('a queue that only has another length is used as it is, and that is
   const told = log.lines.filter(({ level }) => level === 'warn').map(({ text }) => text);
   t.same(
     told,
-    Array(3).fill('a queue keeps the length it was made with'),
-    'one of the node, two of the pool',
+    ['a queue keeps the length it was made with, and others may'],
+    'three do, and it is said once',
   );
   const outcomes = await broker.publisher.publishBatch(
     numbered('long', 6).map((dispatch) => ({ ...dispatch, exchange: 'dispatch' })),
@@ -165,6 +165,16 @@ await t.test('a queue that only has another length is used as it is, and that is
     'what is behind it is declared, too',
   );
   t.equal(outcomes.at(-1), 'nacked', 'by the old length');
+});
+
+await t.test('a queue of a stranger is given no messages, and what is declared with it stands', async (t) => {
+  const broker = await room.open();
+  await room.admin.assertQueue('jobs.mixed.interactive', { durable: true });
+  const refused = { code: 'TG_STORE_REJECTED', message: /declaring pool mixed/ };
+  await t.rejects(broker.topology.declarePool('mixed'), refused);
+  const publish = (key: string) => broker.publisher.publish(message(key, { exchange: 'moved' }));
+  t.equal(await publish('mixed.interactive'), 'returned');
+  t.equal(await publish('mixed.batch'), 'confirmed');
 });
 
 await t.test('declaring without a connection is an outage and not a refusal', async (t) => {
