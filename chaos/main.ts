@@ -91,7 +91,7 @@ try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
   process.stderr.write(`chaos: ${shown(error)}\n`);
-  process.exitCode = 1;
+  process.exitCode = error instanceof TollgateError && error.code === 'TG_CLI_USAGE' ? 2 : 1;
 }
 // A driver's socket that is slow to close must not keep the shell waiting.
 setTimeout(() => process.exit(), LINGER_MS).unref();

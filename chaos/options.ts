@@ -50,7 +50,7 @@ damages them by a schedule that the seed decides; then holds everything against 
                 --resume names another folder. It may be ended at any time and goes on where it was.
   --runs N      with --full: no more than so many runs now
 
-Exit status: 0 if every column that must be zero is, else 1; 130 after Ctrl-C.
+Exit status: 0 if every column that must be zero is, else 1; 2 for wrong options; 130 after Ctrl-C.
 `;
 
 /** Reads the command line; null asks for help. Throws TG_CLI_USAGE. */

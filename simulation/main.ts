@@ -17,33 +17,50 @@ Plays lives of jobs with the real dispatcher on servers in memory, in virtual ti
 Exit status: 0 if every invariant held in every seed; 1 after the first that broke one, whose log is printed; 2 for wrong options.
 `;
 
-const NUMBER = /^\d{1,9}$/;
+/** Only a seed may be 0. */
+const NUMBER = /^[1-9]\d{0,8}$/;
 
 /** A long run says how far it is about so often. */
 const PROGRESS_MS = 30_000;
 
+/** What the command line says; null, with the reason on standard error, where it is wrong. */
+function parsed() {
+  const text = { type: 'string' } as const;
+  try {
+    const { values } = parseArgs({
+      options: {
+        seed: text,
+        seeds: text,
+        jobs: text,
+        processes: text,
+        json: text,
+        help: { type: 'boolean', short: 'h' },
+      },
+    });
+    const { seed = '1', seeds = '100', jobs = '25', processes = String(availableParallelism()) } = values;
+    const wrong = Object.entries({ seed, seeds, jobs, processes }).find(
+      ([name, word]) => !NUMBER.test(word) && !(name === 'seed' && word === '0'),
+    );
+    if (wrong !== undefined)
+      throw new Error(
+        `--${wrong[0]} expects a whole number from 1 to 999999999, got ${JSON.stringify(wrong[1])}`,
+      );
+    return { ...values, seed, seeds, jobs, processes };
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n\n${USAGE}`);
+    return null;
+  }
+}
+
 /** Reads the options, plays the seeds, prints one line; the log of the seed that broke something goes before it. */
 async function main(): Promise<number> {
-  const text = { type: 'string' } as const;
-  const { values } = parseArgs({
-    options: {
-      seed: text,
-      seeds: text,
-      jobs: text,
-      processes: text,
-      json: text,
-      help: { type: 'boolean', short: 'h' },
-    },
-  });
+  const values = parsed();
+  if (values === null) return 2;
   if (values.help === true) {
     process.stdout.write(USAGE);
     return 0;
   }
-  const { seed = '1', seeds = '100', jobs = '25', processes = String(availableParallelism()) } = values;
-  if (![seed, seeds, jobs, processes].every((word) => NUMBER.test(word))) {
-    process.stderr.write(USAGE);
-    return 2;
-  }
+  const { seed, seeds, jobs, processes } = values;
   const startMs = systemClock.monotonicMs();
   const all = { firstSeed: Number(seed), seeds: Number(seeds), jobs: Number(jobs) };
   let saidMs = startMs;

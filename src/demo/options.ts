@@ -34,7 +34,7 @@ whose every end is written down beforehand, and compares.
   --speed N     replay it N times faster (default 1)
   --json FILE   write the report there too
 
-Exit status: 0 if everything ended as predicted and the audit is clean, else 1; 130 after Ctrl-C.
+Exit status: 0 if everything ended as predicted and the audit is clean, else 1; 2 for wrong options; 130 after Ctrl-C.
 `;
 
 function usage(message: string): never {

@@ -17,7 +17,7 @@ import {
 } from './canary.ts';
 
 /**
- * `npm run canaries [-- [--only NAME]… [--json FILE]]`: a test suite that stays green proves something only if it turns red for a
+ * `npm run canaries [-- [--only NAMES] [--json FILE]]`: a test suite that stays green proves something only if it turns red for a
  * broken build. Each patch beside this file breaks one promise. It is applied to a copy of the tree, and the tests that its head
  * names must fail there; the same tests must pass in the tree itself, where each is run once. All share one set of servers.
  * Exits 1 if a canary survives.
@@ -34,13 +34,26 @@ interface Row {
   readonly seconds: number;
 }
 
+const USAGE = `usage: npm run canaries -- [options]
+
+  --only NAMES  some of the patches in test/canaries, without .patch and with commas between; may be given several times
+  --json FILE   write what became of each as JSON
+
+Exit status: 0 if all were caught; 1 if one survived; 2 for wrong options.
+`;
+
 /** What a test found is cut to this for its line; the report has all of it. */
 const FOUND_CHARACTERS_MAX = 90;
 
-const { values } = parseArgs({
-  options: { only: { type: 'string', multiple: true }, json: { type: 'string' } },
-});
-const canaries = chosen(readCanaries(), values.only ?? []);
+const values = parsed();
+if (values.help === true) {
+  say(USAGE.trimEnd());
+  process.exit();
+}
+const canaries = chosen(
+  readCanaries(),
+  (values.only ?? []).flatMap((names) => names.split(',')),
+);
 const startMs = performance.now();
 const rows = await withStack(flyAll);
 const caught = canaries.filter(({ name }) => isCaughtWholly(name));
@@ -58,12 +71,28 @@ function say(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
+function parsed() {
+  try {
+    return parseArgs({
+      options: {
+        only: { type: 'string', multiple: true },
+        json: { type: 'string' },
+        help: { type: 'boolean', short: 'h' },
+      },
+    }).values;
+  } catch (error) {
+    return refuse(error instanceof Error ? error.message : String(error));
+  }
+}
+
+function refuse(why: string): never {
+  process.stderr.write(`${why}\n\n${USAGE}`);
+  process.exit(2);
+}
+
 function chosen(all: readonly Canary[], names: readonly string[]): readonly Canary[] {
   const unknown = names.filter((name) => !all.some((canary) => canary.name === name));
-  if (unknown.length > 0) {
-    process.stderr.write(`no such canary: ${unknown.join(', ')}\n`);
-    process.exit(2);
-  }
+  if (unknown.length > 0) refuse(`no such canary: ${unknown.join(', ')}`);
   return all.filter(({ name }) => names.length === 0 || names.includes(name));
 }
 
