@@ -91,8 +91,8 @@ export class Pools implements Service {
     const { directory, slots, bounds } = this.#deps;
     this.#isRunning = true;
     this.#lookedMs = this.#deps.clock.monotonicMs();
-    const isAway = await this.#addNew();
-    if (isAway !== null) throw isAway;
+    const outage = await this.#addNew();
+    if (outage !== null) throw outage;
     const [refused] = this.#refused.values();
     if (refused !== undefined && this.#declared.size === 0) throw refused.error;
     this.#endSubscriptions = [
@@ -137,8 +137,8 @@ export class Pools implements Service {
 
   async #lookOnce(): Promise<void> {
     try {
-      const isAway = await this.#addNew();
-      if (isAway !== null) this.#deps.log.debug({ reason: isAway.message }, 'new pools wait for the broker');
+      const outage = await this.#addNew();
+      if (outage !== null) this.#deps.log.debug({ reason: outage.message }, 'new pools wait for the broker');
       this.#slots = await this.#deps.slots.poolSlots();
       if (!this.#isRunning) return;
       for (const [pool, intake] of this.#pools) intake.look(this.#slots.get(pool));
@@ -159,20 +159,20 @@ export class Pools implements Service {
       ...directory.models().map(({ model }) => model),
       ...directory.pools().map(({ name }) => name),
     ];
-    let isAway: StoreError | null = null;
+    let outage: StoreError | null = null;
     for (const pool of names) {
       if (this.#pools.has(pool)) continue;
       try {
         if (!(await this.#declare(pool))) continue;
       } catch (error) {
         if (!(error instanceof StoreError)) throw error;
-        isAway = error;
+        outage = error;
         continue;
       }
       if (this.#pools.size >= bounds.intakesMax) this.#tellTooMany();
       else this.#pools.set(pool, new PoolIntake(pool, this.#deps));
     }
-    return isAway;
+    return outage;
   }
 
   /** True once the pool's queues stand; a refusal is told once, and the broker asked again after a while. */

@@ -2,6 +2,7 @@ import t from 'tap';
 import { systemClock } from '../../src/clock.ts';
 import type { Broker, ConsumerChannel, Delivery } from '../../src/broker/types.ts';
 import { loadConfig } from '../../src/config.ts';
+import { TollgateError } from '../../src/errors.ts';
 import { ByteBudget } from '../../src/dispatcher/byte-budget.ts';
 import { PoolIntake } from '../../src/dispatcher/pool-intake.ts';
 import { SeenJobs } from '../../src/dispatcher/seen-jobs.ts';
@@ -29,19 +30,24 @@ function setUp(bounds: { heldBytesMax?: number } = {}) {
     queue: string;
     prefetch: number;
     give: (delivery: Delivery) => void;
+    /** The broker ends it. */
+    end: () => void;
     isCancelled: boolean;
   }[] = [];
   let gone = ignore;
+  let isRefusing = false;
+  /** What the intake did about its queues, and said at level error. */
+  const calls: string[] = [];
   const channel: ConsumerChannel = {
-    consume: async (queue, prefetch, give) => {
-      const consumer = { queue, prefetch, give, isCancelled: false };
+    consume: async (queue, prefetch, give, end = ignore) => {
+      const consumer = { queue, prefetch, give, end, isCancelled: false };
       consumers.push(consumer);
       const cancel = async () => {
         consumer.isCancelled = true;
       };
       return { queue, prefetch, cancel };
     },
-    close: async () => undefined,
+    close: async () => void calls.push('close'),
   };
   const broker: Broker = {
     publisher: { publish: async () => 'confirmed', publishBatch: async () => [] },
@@ -57,8 +63,11 @@ function setUp(bounds: { heldBytesMax?: number } = {}) {
   const budget = new ByteBudget(bounds.heldBytesMax ?? line.heldBytesMax);
   const intake = new PoolIntake('small', {
     broker,
-    declarePool: async () => undefined,
-    forgetPool: ignore,
+    declarePool: async () => {
+      calls.push('declare');
+      if (isRefusing) throw new TollgateError('TG_STORE_REJECTED', 'rabbitmq: no');
+    },
+    forgetPool: () => void calls.push('forget'),
     line: {
       offer: (arrival) => void offered.push(arrival),
       offerAgain: (arrivals) => void offered.push(...arrivals),
@@ -69,9 +78,12 @@ function setUp(bounds: { heldBytesMax?: number } = {}) {
     seen: new SeenJobs(clock),
     limits: NO_LIMITS,
     clock,
-    log: quietLog,
+    log: { ...quietLog, error: (_fields, text) => void calls.push(text) },
     metrics: new PrometheusMetrics(),
   });
+  const refuse = (isOn: boolean) => {
+    isRefusing = isOn;
+  };
   const open = async () => {
     await until(() => {
       if (intake.state === 'paused') intake.look({ total: 40, free: 4 });
@@ -87,7 +99,7 @@ function setUp(bounds: { heldBytesMax?: number } = {}) {
     nowMs += ms;
   };
   /** Whatever a look began has happened: nothing on paper takes longer than a turn. */
-  return { intake, open, deliver, offered, consumers, pass, budget, gone: () => gone() };
+  return { intake, open, deliver, offered, consumers, pass, budget, calls, refuse, gone: () => gone() };
 }
 
 await t.test('a pool without a worker is not consumed', async (t) => {
@@ -266,6 +278,55 @@ await t.test('a lost channel forgets what was held: the broker brings it again',
   t.equal(intake.held, 0);
   t.equal(intake.state, 'paused');
   t.equal(budget.bytes, 0);
+});
+
+await t.test(
+  'a pool whose queue is deleted declares it again, and gives back what it has of the other',
+  async (t) => {
+    const { intake, open, deliver, offered, consumers, budget, calls } = setUp();
+    await open();
+    deliver();
+    deliver();
+    const [held, underWay] = offered.splice(0);
+    if (held === undefined || underWay === undefined) throw new Error('two jobs were delivered');
+    intake.hold(held);
+    t.equal(intake.held, 1);
+    consumers[1]?.end();
+    t.same(calls, ['declare', 'forget', 'close'], 'a closed channel gives back all that is unanswered');
+    t.equal(intake.state, 'paused');
+    t.equal(intake.held, 0);
+    intake.left(underWay);
+    t.notOk(budget.isOver);
+    t.equal(intake.heldBy('acme'), 0);
+    consumers[0]?.end();
+    t.same(calls.slice(3), ['forget'], 'there is nothing left to close');
+    intake.look({ total: 40, free: 4 });
+    await settled();
+    t.same(calls.slice(4), ['declare']);
+    t.equal(consumers.length, 4);
+    t.equal(intake.state, 'open');
+  },
+);
+
+await t.test('a pool that the broker refuses says so once, and is tried every five seconds', async (t) => {
+  const { intake, pass, consumers, calls, refuse } = setUp();
+  const look = async (ms: number) => {
+    pass(ms);
+    intake.look({ total: 40, free: 4 });
+    await settled();
+    return calls.splice(0);
+  };
+  refuse(true);
+  const told = 'the queues of a pool cannot be consumed';
+  t.same(await look(0), ['declare', told, 'forget']);
+  t.same(await look(4_900), []);
+  t.same(await look(200), ['declare', 'forget']);
+  refuse(false);
+  t.same(await look(5_000), ['declare']);
+  t.equal(consumers.length, 2);
+  refuse(true);
+  consumers[0]?.end();
+  t.same(await look(0), ['forget', 'close', 'declare', told, 'forget'], 'after it was consumed, again');
 });
 
 await t.test('stop hands back what waits here', async (t) => {
