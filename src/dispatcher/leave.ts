@@ -65,7 +65,7 @@ function replyOf({ arrival, outcome }: Exit): AddressedReply | null {
 /** Writes down what was dispatched, durably, before it is acknowledged. */
 export async function traceDispatched(sent: readonly Dispatched[], deps: LeaveDeps): Promise<void> {
   const arrivals = sent.map(({ locked }) => locked.admitted.arrival);
-  await write({ ...NO_DOCUMENTS, ...routings(sent, deps.clock) }, arrivals, deps);
+  await write({ ...NO_DOCUMENTS, ...routings(sent, receiptIn(deps.clock)) }, arrivals, deps);
 }
 
 /** Writes down what left without a dispatch, durably, before it is acknowledged: requests, and refusals as events. */
@@ -79,7 +79,7 @@ export async function traceLeft(
   const givenUp = exits.flatMap(({ outcome }) =>
     outcome.kind === 'given_up' ? [{ locked: outcome.locked, dispatchedAtMs: null, dispatchMs: null }] : [],
   );
-  const { requests, routes } = routings(givenUp, deps.clock);
+  const { requests, routes } = routings(givenUp, receivedAtMs);
   const events: EventDocument[] = [];
   for (const { arrival, outcome } of exits) {
     if (outcome.kind === 'refused' || outcome.kind === 'dead') {
@@ -101,8 +101,7 @@ export async function traceLeft(
 }
 
 /** Where attempts went: with the request of a first one, as a route of a later one. */
-function routings(sent: readonly Dispatched[], clock: Clock) {
-  const receivedAtMs = receiptIn(clock);
+function routings(sent: readonly Dispatched[], receivedAtMs: (arrival: Arrival) => number) {
   const requests: RequestDocument[] = [];
   const routes: RouteDocument[] = [];
   for (const one of sent) {

@@ -67,17 +67,18 @@ export class NodeQueues implements Service {
         .nodes()
         .filter(({ id, lifecycle }) => lifecycle !== 'retired' && !this.#declared.has(id));
       const declared = await Promise.allSettled(missing.map(({ id }) => this.#declare(id)));
-      for (const { status, ...rest } of declared) {
-        if (status === 'fulfilled' || !('reason' in rest)) continue;
-        if (rest.reason instanceof StoreError) this.#tryAgain(RETRY_MS);
-        else if (isRefusal(rest.reason)) this.#tryAgain(REFUSED_RETRY_MS);
-        else throw rest.reason;
-      }
+      const errors = declared.flatMap((one) => (one.status === 'rejected' ? [one.reason as unknown] : []));
+      for (const error of errors) if (!(error instanceof StoreError || isRefusal(error))) throw error;
+      if (errors.length === 0) continue;
+      // One refusal must not make all others wait for as long.
+      this.#tryAgain(errors.every(isRefusal) ? REFUSED_RETRY_MS : RETRY_MS);
     }
   }
 
+  /** In place of what was planned before: each try is of all that are missing. */
   #tryAgain(afterMs: number): void {
-    this.#timer ??= this.#deps.clock.after(afterMs, () => {
+    this.#timer?.();
+    this.#timer = this.#deps.clock.after(afterMs, () => {
       this.#timer = null;
       this.#run();
     });
